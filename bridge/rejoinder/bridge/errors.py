@@ -1,0 +1,47 @@
+"""What can go wrong between our items and a provider's protocol.
+
+BridgeError
+├── Unsupported         the client asked for what this dialect cannot say        400
+└── UpstreamError       the provider answered, and the answer is an error        its own status, mapped by the server
+    └── BrokenStream    its bytes make no sense, or stop short                   502
+"""
+
+
+class BridgeError(Exception):
+    """The root of this package's errors."""
+
+
+class Unsupported(BridgeError):
+    """Raised when a request holds something the chosen dialect has no words for (mapping.md §0.4)."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class UpstreamError(BridgeError):
+    """Raised when the provider's answer is an error.
+
+    `status` is the HTTP status that describes it: the provider's own where there was one, else 502. `code` is the
+    machine code for clients (mapping.md §6 Errors), `retry_after` the provider's hint in seconds.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        code: str = "server_error",
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+
+
+class BrokenStream(UpstreamError):
+    """Raised when the provider's bytes make no sense, or stop before the answer does (events.md §4, mapping.md §6)."""

@@ -1,0 +1,92 @@
+"""Errors that have a place in the API, and the envelope they travel in (http.md §6.1).
+
+ApiError                  carries everything the envelope and the status line need
+├── InvalidRequest        the client can mend it                                             400
+├── Unauthorized          no key, or not one of ours                                         401
+├── NotFound              no such response, item or route for this owner                     404
+├── TooSlow               the request did not arrive in time                                 408
+├── TooLarge              the body, before or after inflation, is over the limit             413
+├── UnsupportedCoding     a content-encoding or charset we do not read                       415
+├── Unavailable           we cannot take this now: draining, or the store is not healthy     503
+└── StoreFailed           the answer exists but could not be kept (reliability.md F12)       500
+"""
+
+from collections.abc import Mapping
+
+
+class ApiError(Exception):
+    """An answer that is an error. `type` and `code` are those of http.md §6; `headers` are added to the answer."""
+
+    status = 500
+    type = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+class InvalidRequest(ApiError):
+    """Raised when the client can mend the request."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthorized(ApiError):
+    """Raised when a request carries no key, or one that is not ours."""
+
+    status = 401
+    type = "invalid_request_error"
+
+
+class NotFound(ApiError):
+    """Raised when nothing of that name exists for this owner; a foreign id looks exactly like an unknown one."""
+
+    status = 404
+    type = "invalid_request_error"
+
+
+class TooSlow(ApiError):
+    """Raised when a request's bytes do not arrive within their deadline."""
+
+    status = 408
+    type = "invalid_request_error"
+
+
+class TooLarge(ApiError):
+    """Raised when a body is larger than the limit, on the wire or after inflation."""
+
+    status = 413
+    type = "invalid_request_error"
+
+
+class UnsupportedCoding(ApiError):
+    """Raised for a content-encoding this server does not read."""
+
+    status = 415
+    type = "invalid_request_error"
+
+
+class Unavailable(ApiError):
+    """Raised when new work cannot be taken now; `retry-after` says when to come again."""
+
+    status = 503
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, code=code, headers={"retry-after": str(retry_after)})
+
+
+class StoreFailed(ApiError):
+    """Raised when an answer was generated but could not be stored; a retry would be paid for twice."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="server_error", headers={"x-should-retry": "false"})
