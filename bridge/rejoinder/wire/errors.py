@@ -5,6 +5,10 @@ WireError
 └── BadFrame      a server-sent event stream that cannot be read as one        502
 """
 
+import re
+
+import msgspec
+
 
 class WireError(Exception):
     """The root of this package's errors. The message is meant for the person who sent the bytes."""
@@ -24,3 +28,25 @@ class BadRequest(WireError):
 
 class BadFrame(WireError):
     """Raised when a stream holds a line longer than the limit, or text that is not UTF-8."""
+
+
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+
+
+def bad_request(error: msgspec.MsgspecError, *, at: str = "") -> BadRequest:
+    """The 400 for a decoding error: msgspec's own words, with its path hung under `at` (`input[3]`)."""
+    match = _PATH.match(str(error))
+    assert match is not None
+    path = (at + (match["path"] or "")).lstrip(".")
+    what = match["what"]
+    if missing := _MISSING.match(what):
+        name = f"{path}.{missing[1]}".lstrip(".")
+        return BadRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
+    if isinstance(error, msgspec.ValidationError):
+        code = "invalid_value" if what.startswith(("Invalid", "Expected `int` ", "Expected `float` ")) else None
+        where = f" for '{path}'" if path else ""
+        return BadRequest(f"Invalid value{where}: {what}.", param=path or None, code=code or "invalid_type")
+    return BadRequest(f"The request is not valid JSON: {what}.", param=path or None)
+
+
+_MISSING = re.compile(r"^Object missing required field `(.*)`$")

@@ -3,10 +3,12 @@
 ApiError                  carries everything the envelope and the status line need
 ├── InvalidRequest        the client can mend it                                             400
 ├── Unauthorized          no key, or not one of ours                                         401
+├── Forbidden             a foreign origin or host name reaches for an open server          403
 ├── NotFound              no such response, item or route for this owner                     404
 ├── TooSlow               the request did not arrive in time                                 408
 ├── TooLarge              the body, before or after inflation, is over the limit             413
 ├── UnsupportedCoding     a content-encoding or charset we do not read                       415
+├── HeadTooLarge          the request line and headers are over their limits                 431
 ├── Unavailable           we cannot take this now: draining, or the store is not healthy     503
 └── StoreFailed           the answer exists but could not be kept (reliability.md F12)       500
 """
@@ -48,6 +50,13 @@ class Unauthorized(ApiError):
     type = "invalid_request_error"
 
 
+class Forbidden(ApiError):
+    """Raised when a server without keys is reached by a name or from an origin other than loopback (S4)."""
+
+    status = 403
+    type = "invalid_request_error"
+
+
 class NotFound(ApiError):
     """Raised when nothing of that name exists for this owner; a foreign id looks exactly like an unknown one."""
 
@@ -73,6 +82,13 @@ class UnsupportedCoding(ApiError):
     """Raised for a content-encoding this server does not read."""
 
     status = 415
+    type = "invalid_request_error"
+
+
+class HeadTooLarge(ApiError):
+    """Raised when the request line and the headers together are too many or too long (reliability.md S9)."""
+
+    status = 431
     type = "invalid_request_error"
 
 

@@ -1,0 +1,21 @@
+"""What is kept, so that a conversation can go on."""
+
+from rejoinder.store.backend import Backend, Change
+from rejoinder.store.disk import DiskBackend
+from rejoinder.store.errors import Conflict, DamagedRecord, Missing, Refused, StoreError
+from rejoinder.store.records import Record, Store
+from rejoinder.store.urls import open_store
+
+__all__ = [
+    "Backend",
+    "Change",
+    "Conflict",
+    "DamagedRecord",
+    "DiskBackend",
+    "Missing",
+    "Record",
+    "Refused",
+    "Store",
+    "StoreError",
+    "open_store",
+]

@@ -1,0 +1,482 @@
+"""Chat Completions: how a conversation is asked (provider-chat.md §2 to §4, §9; mapping.md columns C).
+
+The body is written in an order that keeps it byte-stable: everything that stays the same from turn to turn first, the
+messages last. For an unchanged history the next request begins with the bytes of this one, up to the end of the last
+message (mapping.md §0.2).
+
+Parameters this dialect has no word for are left out and noted: `reasoning.context`, `reasoning.mode`, and the options
+a server's profile does not list.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from rejoinder.bridge.chat_reader import ChatReader, ReasoningState
+from rejoinder.bridge.composer import Composer
+from rejoinder.bridge.dialect import Call, Prompt
+from rejoinder.bridge.errors import Unsupported, UpstreamError
+from rejoinder.bridge.profile import ChatProfile
+from rejoinder.bridge.rejection import rejection
+from rejoinder.bridge.toolbox import Function
+from rejoinder.bridge.turns import Audio, CallPart, File, Image, Piece, Refusal, Result, Text, Thought, Turn, turns
+from rejoinder.wire.items import ConfigurationUpdate
+from rejoinder.wire.request import TextFormat
+from rejoinder.wire.tools import NamedTool
+
+
+class ChatDialect:
+    """Chat Completions as one server speaks it."""
+
+    def __init__(self, profile: ChatProfile) -> None:
+        self._profile = profile
+
+    def call(self, prompt: Prompt) -> Call:
+        stream = prompt.request.stream
+        head = _ENCODER.encode({**self._settings(prompt), **self._tools(prompt)})
+        messages = b",".join(self._messages(prompt))
+        return Call("/chat/completions", b'%b,"messages":[%b]}' % (head[:-1], messages), stream)
+
+    def reader(self, prompt: Prompt, out: Composer) -> ChatReader:
+        return ChatReader(out, self._profile)
+
+    def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        return rejection(status, headers, body)
+
+    def _settings(self, prompt: Prompt) -> dict[str, object]:
+        """Everything but tools and messages, in a fixed order."""
+        fields, profile, notes = prompt.request.fields, self._profile, prompt.notes
+        body: dict[str, object] = {"model": prompt.model, **profile.extra}
+        if prompt.request.stream:
+            body["stream"] = True
+            if profile.stream_usage:
+                body["stream_options"] = {"include_usage": True}
+        for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty"):
+            if (value := getattr(fields, name)) is not None:
+                body[name] = value
+        if fields.max_output_tokens is not None:
+            body[profile.max_tokens] = fields.max_output_tokens
+        options: dict[str, object] = {
+            "prompt_cache_key": fields.prompt_cache_key,
+            "prompt_cache_options": fields.prompt_cache_options,
+            "safety_identifier": fields.safety_identifier,
+            "user": fields.user,
+            # "auto" and "default" ask for nothing special (mapping.md §1: never fail on them, nor speak of them).
+            "service_tier": None if fields.service_tier in ("auto", "default") else fields.service_tier,
+            "verbosity": fields.text.verbosity if fields.text is not None else None,
+        }
+        for name, value in options.items():
+            if value is None:
+                continue
+            if name in profile.options:
+                body[name] = value
+            else:
+                notes.append(f"{'text.verbosity' if name == 'verbosity' else name}: not understood by this upstream")
+        if "message.output_text.logprobs" in prompt.request.include or fields.top_logprobs:
+            if "logprobs" not in profile.options:
+                raise Unsupported(
+                    "this upstream does not return log probabilities",
+                    param="top_logprobs" if fields.top_logprobs else "include",
+                    code="unsupported_parameter",
+                )
+            body["logprobs"] = True
+            if fields.top_logprobs:
+                body["top_logprobs"] = fields.top_logprobs
+        self._effort(prompt, body)
+        if fields.text is not None and fields.text.format is not None:
+            self._format(fields.text.format, body)
+        return body
+
+    def _effort(self, prompt: Prompt, body: dict[str, object]) -> None:
+        asked = prompt.request.fields.reasoning
+        effort: str | None = asked.effort if asked is not None else None
+        for item in prompt.items:
+            if isinstance(item.view, ConfigurationUpdate) and item.view.reasoning is not None:
+                effort = item.view.reasoning.effort or effort
+        if asked is not None:
+            prompt.notes.extend(
+                f"reasoning.{name}: not understood by this upstream"
+                for name in ("context", "mode")
+                if getattr(asked, name) not in (None, "auto", "standard")
+            )
+        if effort is None:
+            return
+        spelled = self._profile.effort_values.get(effort, effort)
+        match self._profile.effort:
+            case "none":
+                prompt.notes.append("reasoning.effort: not understood by this upstream")
+            case "reasoning_effort":
+                body["reasoning_effort"] = spelled
+            case "reasoning_object":
+                body["reasoning"] = {"effort": spelled}
+            case "thinking":
+                body["thinking"] = {"type": "disabled" if effort == "none" else "enabled"}
+                if effort in self._profile.effort_values:
+                    body["reasoning_effort"] = spelled
+            case "enable_thinking":
+                body["enable_thinking"] = effort != "none"
+
+    def _format(self, wanted: TextFormat, body: dict[str, object]) -> None:
+        if wanted.type == "json_object" or (wanted.type == "json_schema" and self._profile.json_schema == "object"):
+            body["response_format"] = {"type": "json_object"}
+        elif wanted.type == "json_schema" and self._profile.json_schema == "native":
+            schema: dict[str, object] = {"name": wanted.name, "schema": wanted.schema}
+            if wanted.description is not None:
+                schema["description"] = wanted.description
+            if wanted.strict is not None:
+                schema["strict"] = wanted.strict
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+
+    def _tools(self, prompt: Prompt) -> dict[str, object]:
+        """Without tools there is no key at all: an empty list, or a choice without tools, is a 400 (§4)."""
+        toolbox, profile = prompt.toolbox, self._profile
+        if not toolbox.functions:
+            if toolbox.choice == "required":
+                raise Unsupported("tool choice 'required' needs at least one tool", param="tool_choice")
+            return {}
+        body: dict[str, object] = {"tools": [self._tool(function) for function in toolbox.functions]}
+        choice = toolbox.choice
+        if isinstance(choice, NamedTool):
+            function = toolbox.named(choice)
+            body["tool_choice"] = self._named(function)
+        elif choice != "auto":
+            body["tool_choice"] = "any" if choice == "required" and profile.tool_choice == "any" else choice
+        if profile.tool_choice == "auto" and body.get("tool_choice") not in (None, "none"):
+            del body["tool_choice"]
+            prompt.notes.append("tool_choice: this upstream decides itself whether to call a tool")
+        if prompt.request.fields.parallel_tool_calls is False and "parallel_tool_calls" in profile.options:
+            body["parallel_tool_calls"] = False
+        return body
+
+    def _tool(self, function: Function) -> object:
+        if function.custom is not None and self._profile.native_custom_tools:
+            return _custom_tool(function)
+        declared: dict[str, object] = {"name": function.name}
+        if function.description:
+            declared["description"] = function.description
+        declared["parameters"] = Raw(function.parameters)
+        if function.strict:
+            declared["strict"] = True
+        return {"type": "function", "function": declared}
+
+    def _named(self, function: Function) -> object:
+        if function.custom is not None and self._profile.native_custom_tools:
+            return {"type": "custom", "custom": {"name": function.name}}
+        return {"type": "function", "function": {"name": function.name}}
+
+    def _messages(self, prompt: Prompt) -> Iterator[bytes]:
+        conversation = turns(prompt.items, prompt.toolbox, prompt.opened)
+        leading = 0
+        while leading < len(conversation) and conversation[leading].role == "system":
+            leading += 1
+        instructions = [
+            *self._instructions(prompt),
+            *(_text_of(turn.parts, "input") for turn in conversation[:leading]),
+        ]
+        if text := "\n\n".join(filter(None, instructions)):
+            # Clients send several in a row; templates of local models take one, and only at the start (§3).
+            yield _ENCODER.encode(_System(self._profile.instructions_role, text))
+        if leading == len(conversation) and not instructions:
+            raise Unsupported("the conversation is empty", param="input")
+        yield from self._conversation(conversation[leading:], prompt)
+
+    def _instructions(self, prompt: Prompt) -> Iterator[str]:
+        fields = prompt.request.fields
+        if fields.instructions:
+            yield fields.instructions
+        wanted = fields.text.format if fields.text is not None else None
+        if wanted is None or wanted.type == "text":
+            return
+        if wanted.type == "json_object":
+            # Several servers refuse json_object unless the word is in the prompt (§9).
+            yield "Answer with one JSON object and nothing else."
+        elif self._profile.json_schema != "native":
+            schema = bytes(wanted.schema).decode()
+            yield f"Answer with JSON that matches this JSON schema and nothing else:\n{schema}"
+
+    def _conversation(self, conversation: Sequence[Turn], prompt: Prompt) -> Iterator[bytes]:
+        users: list[Piece] = []
+        for turn in conversation:
+            if users and turn.role != "user":
+                yield _ENCODER.encode(self._user(users))
+                users = []
+            match turn.role:
+                case "user":
+                    if users and not self._profile.merge_turns:
+                        yield _ENCODER.encode(self._user(users))
+                        users = []
+                    users.extend(_pieces(turn))
+                case "system" if self._profile.system_position == "first":
+                    users.append(Text(f"<system>\n{_text_of(turn.parts, 'input')}\n</system>"))
+                case "system":
+                    yield _ENCODER.encode(_System("system", _text_of(turn.parts, "input")))
+                case "assistant":
+                    if (message := self._assistant(turn, prompt)) is not None:
+                        yield _ENCODER.encode(message)
+                case "tool":
+                    for part in turn.parts:
+                        assert isinstance(part, Result)
+                        yield _ENCODER.encode(_Tool(self._call_id(part.call_id), _result_text(part)))
+                        users.extend(_attachments(part))
+        if users:
+            yield _ENCODER.encode(self._user(users))
+
+    def _user(self, pieces: Sequence[Piece]) -> "_User":
+        parts = [self._user_part(piece) for piece in pieces]
+        match parts:
+            case [_TextPart(text=text)]:
+                return _User(text)
+            case _:
+                return _User(parts)
+
+    def _user_part(self, piece: Piece) -> "_UserPart":
+        profile = self._profile
+        match piece:
+            case Text(text=text) | Refusal(text=text):
+                return _TextPart(text)
+            case Image(url=str(url), detail=detail) if profile.images:
+                if detail == "original" and not profile.image_detail_original:
+                    detail = "high"
+                return _ImagePart(_ImageUrl(url, detail or UNSET))
+            case Image(url=None):
+                raise _cannot("an image by 'file_id'", "there is no file store here; send it as a data URL")
+            case Image():
+                raise _cannot("images", "it takes text only")
+            case Audio(data=data, format=format_) if profile.audio:
+                return _AudioPart(_AudioData(data, format_))
+            case Audio():
+                raise _cannot("audio", "it has no input for it")
+            case File(data=str(data), name=name):
+                if (plain := _plain_text(data)) is not None:
+                    return _TextPart(f"{name}:\n{plain}" if name else plain)
+                if profile.files:
+                    return _FilePart(_FileData(data, name or "file"))
+                raise _cannot("files", "it takes text files and images only")
+            case File():
+                raise _cannot("a file by 'file_id' or 'file_url'", "it is not fetched here; send it as 'file_data'")
+
+    def _assistant(self, turn: Turn, prompt: Prompt) -> "_Assistant | None":
+        texts: list[str] = []
+        calls: list[_Call] = []
+        state = ReasoningState()
+        for part in turn.parts:
+            match part:
+                case Thought(envelope=envelope):
+                    if envelope is not None:
+                        state.add(envelope)
+                case CallPart():
+                    calls.append(self._tool_call(part, prompt, state))
+                case Text() | Refusal():
+                    texts.append(part.text)
+                case Result():
+                    raise AssertionError("results are turns of their own")
+                case Image() | File() | Audio():
+                    raise _cannot("images, files or audio in an assistant message", "only users may send them")
+        if not texts and not calls:
+            return None
+        content: str | list[Raw] | None = "\n\n".join(texts) if texts else None
+        if content is None and self._profile.empty_content == "empty":
+            content = ""
+        message = _Assistant(content)
+        if calls:
+            message.tool_calls = calls
+        self._recall(message, state, bool(calls))
+        return message
+
+    def _recall(self, message: "_Assistant", state: ReasoningState, with_calls: bool) -> None:
+        """Put the reasoning back where this server gave it (§6)."""
+        replay = self._profile.reasoning_replay
+        if replay == "never" or (replay == "tools" and not with_calls):
+            return
+        if state.details:
+            message.reasoning_details = state.details
+        if state.content:
+            said = [Raw(_ENCODER.encode(_TextPart(message.content)))] if isinstance(message.content, str) else []
+            message.content = [*state.content, *said]
+        message.extra_content = state.extra_content
+        if state.field == "reasoning_content":
+            message.reasoning_content = state.text
+        elif state.field == "reasoning":
+            message.reasoning = state.text
+        elif replay == "tools":
+            # Without it the whole conversation is refused for ever after (§6, DeepSeek and Moonshot).
+            message.reasoning_content = ""
+
+    def _tool_call(self, part: CallPart, prompt: Prompt, state: ReasoningState) -> "_Call":
+        call_id = self._call_id(part.call_id)
+        function = prompt.toolbox.function(part.name)
+        extra = state.of_call(part.call_id)
+        if function is not None and function.custom is not None and self._profile.native_custom_tools:
+            text = msgspec.json.decode(part.arguments, type=_CustomArguments).input
+            return _Call(call_id, "custom", custom=_CustomInput(part.name, text), extra_content=extra)
+        return _Call(call_id, "function", function=_FunctionInput(part.name, _arguments(part)), extra_content=extra)
+
+    def _call_id(self, call_id: str) -> str:
+        if self._profile.call_ids == "free" or (len(call_id) == 9 and call_id.isascii() and call_id.isalnum()):
+            return call_id
+        # The same id every time, so that calls and results pair and the prefix stays what it was.
+        number = int.from_bytes(hashlib.sha256(call_id.encode()).digest()[:8], "big")
+        digits = []
+        for _ in range(9):
+            number, digit = divmod(number, len(_BASE62))
+            digits.append(_BASE62[digit])
+        return "".join(digits)
+
+
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class _System(Struct):
+    role: Literal["system", "developer"]
+    content: str
+
+
+class _TextPart(Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class _ImageUrl(Struct, omit_defaults=True):
+    url: str
+    detail: str | UnsetType = UNSET
+
+
+class _ImagePart(Struct, tag_field="type", tag="image_url"):
+    image_url: _ImageUrl
+
+
+class _AudioData(Struct):
+    data: str
+    format: str
+
+
+class _AudioPart(Struct, tag_field="type", tag="input_audio"):
+    input_audio: _AudioData
+
+
+class _FileData(Struct):
+    file_data: str
+    filename: str
+
+
+class _FilePart(Struct, tag_field="type", tag="file"):
+    file: _FileData
+
+
+_UserPart = _TextPart | _ImagePart | _AudioPart | _FilePart
+
+
+class _User(Struct, tag_field="role", tag="user"):
+    content: str | list[_UserPart]
+
+
+class _FunctionInput(Struct):
+    name: str
+    arguments: str
+
+
+class _CustomInput(Struct):
+    name: str
+    input: str
+
+
+class _CustomArguments(Struct):
+    input: str
+
+
+class _Call(Struct):
+    id: str
+    type: Literal["function", "custom"]
+    function: _FunctionInput | UnsetType = UNSET
+    custom: _CustomInput | UnsetType = UNSET
+    extra_content: Raw | UnsetType = UNSET
+
+
+class _Assistant(Struct, tag_field="role", tag="assistant"):
+    content: str | list[Raw] | None
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    reasoning_details: list[Raw] | UnsetType = UNSET
+    extra_content: Raw | UnsetType = UNSET
+    tool_calls: list[_Call] | UnsetType = UNSET
+
+
+class _Tool(Struct, tag_field="role", tag="tool"):
+    tool_call_id: str
+    content: str
+
+
+def _custom_tool(function: Function) -> object:
+    tool = function.custom
+    assert tool is not None
+    declared: dict[str, object] = {"name": function.name}
+    if tool.description:
+        declared["description"] = tool.description
+    if tool.format is not None:
+        # The grammar is nested here and flat in Responses (§4).
+        grammar = {"definition": tool.format.definition, "syntax": tool.format.syntax}
+        declared["format"] = {"type": "text"} if tool.format.type == "text" else {"type": "grammar", "grammar": grammar}
+    return {"type": "custom", "custom": declared}
+
+
+def _pieces(turn: Turn) -> list[Piece]:
+    found: list[Piece] = []
+    for part in turn.parts:
+        assert not isinstance(part, Thought | CallPart | Result)
+        found.append(part)
+    return found
+
+
+def _text_of(parts: Sequence[object], param: str) -> str:
+    """The text of a system message. Raises Unsupported when it holds anything else."""
+    texts = []
+    for part in parts:
+        if not isinstance(part, Text | Refusal):
+            raise Unsupported("system and developer messages may hold text only", param=param)
+        texts.append(part.text)
+    return "\n\n".join(texts)
+
+
+def _result_text(result: Result) -> str:
+    """Tool messages hold text only; what else there is follows in a user message (§3)."""
+    texts = [piece.text for piece in result.pieces if isinstance(piece, Text | Refusal)]
+    kinds = sorted({type(piece).__name__.lower() for piece in result.pieces if not isinstance(piece, Text | Refusal)})
+    texts.extend(f"[{kind} output, shown in the next message]" for kind in kinds)
+    return "\n".join(texts)
+
+
+def _attachments(result: Result) -> list[Piece]:
+    others: list[Piece] = [piece for piece in result.pieces if not isinstance(piece, Text | Refusal)]
+    return [Text(f"[output of call {result.call_id}]"), *others] if others else []
+
+
+def _arguments(part: CallPart) -> str:
+    """Argument text as JSON: local servers parse it to fill their templates, and one broken call ends every turn."""
+    try:
+        _OBJECT.decode(part.arguments)
+    except msgspec.MsgspecError:
+        return _ENCODER.encode({"_raw": part.arguments}).decode() if part.arguments.strip() else "{}"
+    return part.arguments
+
+
+def _plain_text(data_url: str) -> str | None:
+    """The text of a data URL of a text type, or None for any other."""
+    head, comma, body = data_url.partition(",")
+    if not comma or not head.startswith(("data:text/", "data:application/json", "data:application/xml")):
+        return None
+    try:
+        return base64.b64decode(body, validate=True).decode() if head.endswith(";base64") else body
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def _cannot(what: str, why: str) -> Unsupported:
+    return Unsupported(f"this upstream cannot take {what}: {why}", param="input", code="unsupported_value")
+
+
+_ENCODER = msgspec.json.Encoder()
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])

@@ -1,0 +1,141 @@
+"""What a provider's refusal means, whatever envelope it comes in (provider-chat.md §8, mapping.md §6 Errors)."""
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Raw, Struct
+
+from rejoinder.bridge.errors import UpstreamError
+
+OVERFLOW = re.compile(
+    "|".join(
+        (
+            r"context_length_exceeded",
+            r"prompt is too long",
+            r"prompt too long",
+            r"maximum context length",
+            r"context window",
+            r"exceeds the maximum number of tokens",
+            r"input length and `max_tokens` exceed",
+            r"exceed_context_size",
+            r"too many tokens",
+            r"input is too long",
+        )
+    ),
+    re.IGNORECASE,
+)
+"""Texts that mean: the conversation no longer fits (mapping.md §6)."""
+
+_QUOTA = re.compile(
+    r"insufficient_quota|credit_balance|spend_limit|insufficient credits|exceeded your current quota", re.I
+)
+
+_CODES = {
+    400: "invalid_request_error",
+    401: "invalid_api_key",
+    402: "insufficient_quota",
+    403: "permission_denied",
+    404: "model_not_found",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_exceeded",
+}
+
+
+class _Fields(Struct):
+    """The union of the envelopes seen; every field is optional and of any kind."""
+
+    message: Raw = Raw()
+    code: Raw = Raw()
+    type: Raw = Raw()
+    param: Raw = Raw()
+    detail: Raw = Raw()
+    error: Raw = Raw()
+
+
+_DECODER = msgspec.json.Decoder(_Fields)
+_STRING = msgspec.json.Decoder(str)
+
+
+def rejection(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    """The error an HTTP answer describes. `headers` have lower-case names."""
+    found = _read(body)
+    message = found.message or f"the provider answered with status {status}"
+    return UpstreamError(
+        message,
+        status=status,
+        code=_code(status, found, body),
+        param=found.param,
+        retry_after=_retry_after(headers),
+    )
+
+
+def stream_error(body: bytes) -> UpstreamError:
+    """The error an object inside a stream, or a 200 answer, describes."""
+    found = _read(body)
+    status = int(found.code) if found.code and found.code.isdecimal() and 400 <= int(found.code) <= 599 else 502
+    message = found.message or "the provider reported an error without a message"
+    return UpstreamError(message, status=status, code=_code(status, found, body))
+
+
+class _Found(Struct):
+    message: str = ""
+    code: str = ""
+    type: str = ""
+    param: str | None = None
+
+
+def _read(body: bytes) -> _Found:
+    try:
+        outer = _DECODER.decode(body)
+    except msgspec.MsgspecError:
+        # Plain text or a page from a proxy in between: its first line is all a person can use.
+        text = body[:2000].decode("utf-8", "replace").strip()
+        return _Found(message="" if text.startswith(("<", "{", "[")) else text.split("\n", 1)[0][:500])
+    inner = outer
+    if bytes(outer.error).startswith(b"{"):
+        inner = _DECODER.decode(outer.error)
+    message = _text(inner.message) or _text(outer.error) or _text(inner.detail) or _text(outer.message)
+    return _Found(message, _text(inner.code), _text(inner.type), _text(inner.param) or None)
+
+
+def _text(raw: Raw) -> str:
+    data = bytes(raw)
+    if data in (b"", b"null"):
+        return ""
+    return _STRING.decode(data) if data.startswith(b'"') else data.decode()
+
+
+def _code(status: int, found: _Found, body: bytes) -> str:
+    said = f"{found.code} {found.type} {found.message}"
+    if status < 500 and status not in (401, 403, 404, 429) and OVERFLOW.search(said):
+        return "context_length_exceeded"
+    if status == 502 and OVERFLOW.search(said):  # inside a stream there is no status to go by
+        return "context_length_exceeded"
+    if status in (402, 429) and _QUOTA.search(said):
+        return "insufficient_quota"
+    if status in _CODES:
+        return _CODES[status]
+    named = found.code or found.type
+    return named if named in _STREAM_CODES else "server_error"
+
+
+_STREAM_CODES = frozenset(("rate_limit_exceeded", "insufficient_quota", "invalid_prompt", "server_is_overloaded"))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from `retry-after-ms`, or `retry-after` in seconds or as a date (provider-chat.md §8)."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        said = headers.get("retry-after")
+        if said is None:
+            return None
+        if said.strip().replace(".", "", 1).isdecimal():
+            return float(said)
+        return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,319 @@
+"""The tools of one request, as functions of an upstream that knows nothing but functions (mapping.md §3).
+
+Every tool a client may execute becomes one function with a name the upstream accepts; a call to that function becomes
+the item kind the client expects. Both directions read the same table.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from msgspec import Raw
+
+from rejoinder.bridge.errors import Unsupported
+from rejoinder.wire.items import AdditionalTools, Item, ToolSearchOutput
+from rejoinder.wire.tools import (
+    AllowedTools,
+    ApplyPatchTool,
+    Choice,
+    CustomTool,
+    FunctionTool,
+    HostedTool,
+    LocalShellTool,
+    NamedTool,
+    NamespaceTool,
+    OpaqueTool,
+    ShellTool,
+    Tool,
+    ToolSearchTool,
+    parse_tools,
+)
+
+Kind = Literal["function", "custom", "local_shell", "shell", "apply_patch", "tool_search"]
+
+MAX_NAME = 64
+"""Characters of a function name (provider-chat.md §4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which of the client's tools a call means."""
+
+    kind: Kind
+    name: str
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function offered upstream. `parameters` is a JSON schema; `custom` is set for free-form tools, so that a
+    dialect which has them can declare the original."""
+
+    name: str
+    description: str | None
+    parameters: bytes
+    strict: bool
+    target: Target
+    custom: CustomTool | None = None
+
+
+class Toolbox:
+    """Functions in the order of their declaration, and the way back from a function's name to the client's tool."""
+
+    def __init__(self, functions: Sequence[Function], choice: Choice, notes: Sequence[str]) -> None:
+        self.functions = tuple(functions)
+        self.choice = choice
+        self.notes = tuple(notes)
+        self._by_name = {function.name: function for function in functions}
+        self._by_target = {function.target: function.name for function in functions}
+
+    @classmethod
+    def of(cls, tools: Sequence[Tool], items: Iterable[Item], choice: Choice) -> "Toolbox":
+        """Gather what may be called: the request's own tools, then those its history adds, in order.
+
+        Raises Unsupported for a tool nobody here can run.
+        """
+        gathering = _Gathering()
+        gathering.add(tools)
+        for item in items:
+            match item.view:
+                case AdditionalTools(tools=raws) | ToolSearchOutput(tools=raws):
+                    gathering.add(parse_tools(raws, at="tools"), again=True)
+                case _:
+                    pass
+        return cls(gathering.functions, gathering.chosen(choice), gathering.notes)
+
+    def function(self, name: str) -> Function | None:
+        return self._by_name.get(name)
+
+    def name_of(self, target: Target) -> str:
+        """The upstream name of a client's tool, declared or (in an old history) no longer."""
+        return self._by_target.get(target) or flat_name(target.name, target.namespace)
+
+    def target_of(self, name: str) -> Target:
+        """What a call by this name means; a name nobody declared is passed on as a plain function."""
+        function = self._by_name.get(name)
+        return function.target if function is not None else Target("function", name)
+
+    def named(self, tool: NamedTool) -> Function:
+        """The function a tool choice names. Raises Unsupported when it is not among the tools."""
+        kind = tool.type if tool.type in _KINDS else "function"
+        for function in self.functions:
+            target = function.target
+            if target.kind == kind and tool.name in (None, target.name) and tool.namespace in (None, target.namespace):
+                return function
+        raise Unsupported(
+            f"Tool choice '{tool.name or tool.type}' not found in 'tools' parameter.",
+            param="tool_choice",
+            code="invalid_value",
+        )
+
+
+_KINDS = frozenset(("function", "custom", "local_shell", "shell", "apply_patch", "tool_search"))
+
+
+class _Gathering:
+    def __init__(self) -> None:
+        self.functions: list[Function] = []
+        self.notes: list[str] = []
+        self._names: set[str] = set()
+        self._targets: set[Target] = set()
+        self._hosted: set[str] = set()
+        self._again = False
+
+    def add(self, tools: Sequence[Tool], *, again: bool = False) -> None:
+        """Offer these. `again`: a tool that is there already is no mistake, histories repeat what they added."""
+        self._again = again
+        for tool in tools:
+            self._add(tool)
+
+    def _add(self, tool: Tool) -> None:
+        match tool.view:
+            case FunctionTool() as view:
+                self._function(view, None)
+            case CustomTool() as view:
+                self._custom(view, None)
+            case NamespaceTool(name=namespace, tools=raws, description=description):
+                for inner in parse_tools(raws, at=f"tools[{namespace!r}].tools"):
+                    match inner.view:
+                        case FunctionTool() as view:
+                            self._function(view, namespace, description)
+                        case CustomTool() as view:
+                            self._custom(view, namespace, description)
+                        case _:
+                            raise Unsupported(
+                                f"namespace '{namespace}' holds a tool of type '{inner.type}'; "
+                                "only 'function' and 'custom' are allowed there",
+                                param="tools",
+                            )
+            case ToolSearchTool(execution="client") as view:
+                self._offer(
+                    Target("tool_search", "tool_search"),
+                    view.description or _SEARCH,
+                    _schema(view.parameters) or _SEARCH_SCHEMA,
+                )
+            case ToolSearchTool():
+                # Every tool is offered from the start, deferred or not, so there is nothing left to search for.
+                self._note("tools.tool_search: every deferred tool is offered at once")
+            case LocalShellTool():
+                self._offer(Target("local_shell", "local_shell"), _LOCAL_SHELL, _LOCAL_SHELL_SCHEMA)
+            case ShellTool(environment=environment):
+                if environment is not None and environment.type != "local":
+                    raise Unsupported(
+                        f"a 'shell' tool with environment '{environment.type}' runs at OpenAI; "
+                        "only 'local' can be served here",
+                        param="tools",
+                    )
+                self._offer(Target("shell", "shell"), _SHELL, _SHELL_SCHEMA)
+            case ApplyPatchTool():
+                self._offer(Target("apply_patch", "apply_patch"), _APPLY_PATCH, _APPLY_PATCH_SCHEMA)
+            case HostedTool(type=kind) if kind.startswith("web_search"):
+                # Codex declares it in every request (codex.md §4); refusing it would refuse Codex.
+                self._hosted.add(kind)
+                self._note(f"tools.{kind}: this upstream has no web search, the tool is not offered")
+            case HostedTool(type=kind):
+                raise Unsupported(
+                    f"tool '{kind}' runs on the provider's side and this upstream does not have it",
+                    param="tools",
+                    code="unsupported_value",
+                )
+            case OpaqueTool(type=kind):
+                raise Unsupported(f"tool type '{kind}' is not known here", param="tools", code="invalid_value")
+
+    def _function(self, view: FunctionTool, namespace: str | None, about: str | None = None) -> None:
+        self._offer(
+            Target("function", view.name, namespace),
+            _described(view.description, about),
+            _schema(view.parameters) or _NO_PARAMETERS,
+            strict=view.strict is True,
+        )
+
+    def _custom(self, view: CustomTool, namespace: str | None, about: str | None = None) -> None:
+        self._offer(
+            Target("custom", view.name, namespace),
+            _described(free_text(view), about),
+            _CUSTOM_SCHEMA,
+            custom=view,
+        )
+
+    def _offer(
+        self,
+        target: Target,
+        description: str | None,
+        parameters: bytes,
+        *,
+        strict: bool = False,
+        custom: CustomTool | None = None,
+    ) -> None:
+        if target in self._targets:
+            if self._again:
+                return
+            raise Unsupported(f"tool '{target.name}' is declared twice", param="tools", code="invalid_value")
+        name = flat_name(target.name, target.namespace)
+        if name in self._names:
+            name = _with_hash(name, f"{target.kind}\x1f{target.namespace}\x1f{target.name}")
+        self._targets.add(target)
+        self._names.add(name)
+        self.functions.append(Function(name, description, parameters, strict, target, custom))
+
+    def chosen(self, choice: Choice) -> Choice:
+        match choice:
+            case NamedTool(type=kind) if kind in self._hosted:
+                raise Unsupported(
+                    f"tool choice '{kind}' names a tool this upstream does not have",
+                    param="tool_choice",
+                    code="unsupported_value",
+                )
+            case AllowedTools(tools=tools):
+                allowed = [self._find(tool) for tool in tools if tool.type not in self._hosted]
+                # Only what may be called is offered: the one form of the rule every server keeps to (mapping.md §4).
+                self.functions = [function for function in self.functions if function in allowed]
+                self._note("tool_choice.allowed_tools: only the allowed tools are offered")
+                return choice.mode if self.functions else "none"
+            case _:
+                return choice
+
+    def _find(self, tool: NamedTool) -> Function:
+        return Toolbox(self.functions, "auto", ()).named(tool)
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+def flat_name(name: str, namespace: str | None) -> str:
+    """A function name for a tool inside a namespace: `mcp__files` and `read` make `mcp__files__read`.
+
+    Codex's namespace `functions` is its default one and may be left out (codex.md §4), which spares the model a prefix.
+    """
+    flat = name if namespace in (None, "functions") else f"{namespace}__{name}"
+    legal = _ILLEGAL.sub("_", flat)
+    return legal if legal == flat and len(flat) <= MAX_NAME else _with_hash(legal, flat)
+
+
+_ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def _with_hash(name: str, origin: str) -> str:
+    suffix = "_" + hashlib.sha256(origin.encode()).hexdigest()[:8]
+    return name[: MAX_NAME - len(suffix)] + suffix
+
+
+def _described(description: str | None, about: str | None) -> str | None:
+    return "\n\n".join(filter(None, (about, description))) or None
+
+
+def _schema(parameters: Raw) -> bytes | None:
+    raw = bytes(parameters)
+    return raw if raw not in (b"", b"null", b"{}") else None
+
+
+def free_text(tool: CustomTool) -> str:
+    """The description of a free-form tool where it has to travel as a function (mapping.md §3)."""
+    lines = [tool.description or "", "The `input` argument is free text, not JSON: write it as it is."]
+    if tool.format is not None and tool.format.type == "grammar":
+        lines.append(f"It must match this {tool.format.syntax} grammar:\n{tool.format.definition}")
+    return "\n\n".join(filter(None, lines))
+
+
+class CustomArguments(msgspec.Struct):
+    """The arguments of a free-form tool that travels as a function."""
+
+    input: str
+
+
+_NO_PARAMETERS = b'{"type":"object","properties":{}}'
+_CUSTOM_SCHEMA = (
+    b'{"type":"object","properties":{"input":{"type":"string","description":"The free text of the call."}},'
+    b'"required":["input"],"additionalProperties":false}'
+)
+_LOCAL_SHELL = "Runs a command on the user's machine and returns its output."
+_LOCAL_SHELL_SCHEMA = (
+    b'{"type":"object","properties":{'
+    b'"command":{"type":"array","items":{"type":"string"},"description":"The program and its arguments."},'
+    b'"working_directory":{"type":"string"},"timeout_ms":{"type":"integer"},'
+    b'"env":{"type":"object","additionalProperties":{"type":"string"}},"user":{"type":"string"}},"required":["command"]}'
+)
+_SHELL = "Runs commands in a shell on the user's machine, at the same time, and returns their outputs."
+_SHELL_SCHEMA = (
+    b'{"type":"object","properties":{'
+    b'"commands":{"type":"array","items":{"type":"string"},"description":"Command lines."},'
+    b'"timeout_ms":{"type":"integer"},"max_output_length":{"type":"integer"}},"required":["commands"]}'
+)
+_APPLY_PATCH = (
+    "Creates, updates or deletes one file. `diff` is in the V4A format: lines that begin with a space are context, "
+    "with `-` are removed, with `+` are added; `@@ <line>` before a hunk names an enclosing line where the context "
+    "is not unique; no line numbers. For create_file every line begins with `+`; delete_file has no diff."
+)
+_APPLY_PATCH_SCHEMA = (
+    b'{"type":"object","properties":{'
+    b'"type":{"type":"string","enum":["create_file","update_file","delete_file"]},'
+    b'"path":{"type":"string"},"diff":{"type":"string"}},"required":["type","path"]}'
+)
+_SEARCH = "Searches for further tools. The tools it finds can be called afterwards."
+_SEARCH_SCHEMA = (
+    b'{"type":"object","properties":{"query":{"type":"string"},"limit":{"type":"integer"}},"required":["query"]}'
+)

@@ -1,0 +1,308 @@
+"""The neutral conversation between both sides: items grouped into turns (mapping.md §0.1 and §2).
+
+Every dialect writes turns in its own words and none of them reads items, so grouping, pairing and the emulation of
+tools are decided once, here.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from rejoinder.bridge.envelope import Envelope
+from rejoinder.bridge.errors import Unsupported
+from rejoinder.bridge.toolbox import CustomArguments, Target, Toolbox
+from rejoinder.wire.items import (
+    TEXT_TYPES,
+    AdditionalTools,
+    AgentMessage,
+    ApplyPatchCall,
+    ApplyPatchCallOutput,
+    Compaction,
+    CompactionTrigger,
+    ConfigurationUpdate,
+    Content,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    HostedCall,
+    Item,
+    ItemReference,
+    LocalShellCall,
+    LocalShellCallOutput,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    ShellCall,
+    ShellCallOutput,
+    ToolSearchCall,
+    ToolSearchOutput,
+)
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """`url` is `https:` or `data:`."""
+
+    url: str | None
+    file_id: str | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """`data` is a data URL."""
+
+    data: str | None
+    file_id: str | None
+    url: str | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    data: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """Reasoning that came before what follows it. `envelope` is there when it may go back to this upstream."""
+
+    text: str
+    envelope: Envelope | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallPart:
+    """A call of a function of the toolbox. `arguments` is JSON text, as the model wrote it or as we would offer it."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+Piece = Text | Image | File | Audio | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    call_id: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(slots=True)
+class Turn:
+    role: Role
+    parts: list[Piece | Thought | CallPart | Result] = field(default_factory=list)
+
+
+def turns(items: Iterable[Item], toolbox: Toolbox, opened: Mapping[str, Envelope]) -> list[Turn]:
+    """The conversation as turns. `opened` maps the `encrypted_content` values this upstream issued to what they hold.
+
+    Raises Unsupported for an item no dialect that is built on turns can say.
+    """
+    grouping = _Grouping()
+    for item in _after_open_calls(items):
+        role, parts = _said(item, toolbox, opened)
+        if parts:
+            grouping.add(role, parts)
+    return grouping.turns
+
+
+class _Grouping:
+    """A turn is a maximal run of one role; user and system messages stay one by one."""
+
+    def __init__(self) -> None:
+        self.turns: list[Turn] = []
+
+    def add(self, role: Role, parts: Sequence[Piece | Thought | CallPart | Result]) -> None:
+        if role in ("assistant", "tool") and self.turns and self.turns[-1].role == role:
+            self.turns[-1].parts.extend(parts)
+        else:
+            self.turns.append(Turn(role, list(parts)))
+
+
+CALLS = (FunctionCall, CustomToolCall, LocalShellCall, ShellCall, ApplyPatchCall, ToolSearchCall)
+OUTPUTS = (
+    FunctionCallOutput,
+    CustomToolCallOutput,
+    LocalShellCallOutput,
+    ShellCallOutput,
+    ApplyPatchCallOutput,
+    ToolSearchOutput,
+)
+
+
+def call_id_of(item: Item) -> str | None:
+    """The id that pairs a call with its output; None for anything else, and for searches a server ran itself."""
+    match item.view:
+        case LocalShellCallOutput(id=call_id):
+            return call_id
+        case (
+            FunctionCall(call_id=call_id)
+            | FunctionCallOutput(call_id=call_id)
+            | CustomToolCall(call_id=call_id)
+            | CustomToolCallOutput(call_id=call_id)
+            | LocalShellCall(call_id=call_id)
+            | ShellCall(call_id=call_id)
+            | ShellCallOutput(call_id=call_id)
+            | ApplyPatchCall(call_id=call_id)
+            | ApplyPatchCallOutput(call_id=call_id)
+            | ToolSearchCall(call_id=call_id)
+            | ToolSearchOutput(call_id=call_id)
+        ):
+            return call_id
+        case _:
+            return None
+
+
+MAX_REORDERINGS = 100
+"""Times the items of one conversation may be put back in order; more is no conversation but an attack."""
+
+
+def _after_open_calls(items: Iterable[Item]) -> Iterator[Item]:
+    """The items in an order providers accept: all results of a turn come directly after its calls.
+
+    That is what every provider wants (provider-chat.md §3). A client may put a message, or the next call, between
+    them; such items wait until the calls before them are answered.
+    """
+    coming = deque(items)
+    waiting: list[Item] = []
+    unanswered: set[str] = set()
+    answering = False
+    reorderings = 0
+    while coming:
+        item = coming.popleft()
+        call_id = call_id_of(item)
+        is_output = isinstance(item.view, OUTPUTS)
+        if is_output and call_id in unanswered:
+            yield item
+            unanswered.remove(call_id)
+            answering = bool(unanswered)
+            if waiting and not unanswered:
+                reorderings += 1
+                if reorderings > MAX_REORDERINGS:
+                    raise Unsupported("calls and their outputs are too far out of order", param="input")
+                coming.extendleft(reversed(waiting))
+                waiting.clear()
+        elif unanswered and (answering or is_output or _ends_a_turn(item)):
+            waiting.append(item)
+        else:
+            if isinstance(item.view, CALLS) and call_id is not None:
+                unanswered.add(call_id)
+            yield item
+    yield from waiting
+
+
+def _ends_a_turn(item: Item) -> bool:
+    view = item.view
+    return isinstance(view, AgentMessage) or (isinstance(view, Message) and view.role != "assistant")
+
+
+def _said(
+    item: Item, toolbox: Toolbox, opened: Mapping[str, Envelope]
+) -> tuple[Role, Sequence[Piece | Thought | CallPart | Result]]:
+    match item.view:
+        case Message(role="assistant", content=content):
+            return "assistant", [piece for piece in pieces(content) if piece != Text("")]
+        case Message(role="user", content=content):
+            return "user", pieces(content)
+        case Message(content=content):
+            return "system", pieces(content)
+        case AgentMessage(author=author, recipient=recipient, content=content):
+            return "user", (Text(f"Message from {author} to {recipient}:"), *pieces(content))
+        case Reasoning() as reasoning:
+            envelope = opened.get(reasoning.encrypted_content) if reasoning.encrypted_content else None
+            return "assistant", [Thought(reasoning.text, envelope)]
+        case FunctionCall(call_id=call_id, name=name, arguments=arguments, namespace=namespace):
+            return "assistant", [CallPart(call_id, toolbox.name_of(Target("function", name, namespace)), arguments)]
+        case CustomToolCall(call_id=call_id, name=name, input=text, namespace=namespace):
+            name = toolbox.name_of(Target("custom", name, namespace))
+            return "assistant", [CallPart(call_id, name, _json(CustomArguments(text)))]
+        case LocalShellCall(call_id=call_id, action=action):
+            return "assistant", [CallPart(call_id, _fixed(toolbox, "local_shell"), _json(action))]
+        case ShellCall(call_id=call_id, action=shell_action):
+            return "assistant", [CallPart(call_id, _fixed(toolbox, "shell"), _json(shell_action))]
+        case ApplyPatchCall(call_id=call_id, operation=operation):
+            return "assistant", [CallPart(call_id, _fixed(toolbox, "apply_patch"), _json(operation))]
+        case ToolSearchCall(call_id=str(call_id), arguments=raw):
+            return "assistant", [CallPart(call_id, _fixed(toolbox, "tool_search"), bytes(raw).decode())]
+        case (
+            FunctionCallOutput(call_id=str(call_id), output=output)
+            | CustomToolCallOutput(call_id=call_id, output=output)
+        ):
+            return "tool", [Result(call_id, pieces(output))]
+        case LocalShellCallOutput(id=call_id, output=output):
+            return "tool", [Result(call_id, (Text(output),))]
+        case ShellCallOutput(call_id=call_id, output=outputs):
+            return "tool", [Result(call_id, (Text(_json(outputs)),))]
+        case ApplyPatchCallOutput(call_id=call_id, status=status, output=text):
+            return "tool", [Result(call_id, (Text(text if text is not None else status),))]
+        case ToolSearchOutput(call_id=str(call_id), tools=tools):
+            return "tool", [Result(call_id, (Text(_json(tools)),))]
+        case ToolSearchCall() | ToolSearchOutput() | AdditionalTools() | ConfigurationUpdate() | HostedCall():
+            # What a server searched is offered as tools, settings are read by the prompt, and a record of something
+            # another provider did on its own side has no words in this dialect (mapping.md §2).
+            return "assistant", ()
+        case FunctionCallOutput() | ItemReference():
+            raise AssertionError("lineage pairs every output and resolves every reference")
+        case Compaction() | CompactionTrigger() | Opaque():
+            raise Unsupported(
+                f"item type '{item.type}' cannot be sent to this upstream", param="input", code="invalid_value"
+            )
+
+
+def _fixed(toolbox: Toolbox, kind: Literal["local_shell", "shell", "apply_patch", "tool_search"]) -> str:
+    return toolbox.name_of(Target(kind, kind))
+
+
+def pieces(content: Content) -> tuple[Piece, ...]:
+    """A content list in neutral words. Raises Unsupported for a part of an unknown type."""
+    if isinstance(content, str):
+        return (Text(content),)
+    return tuple(_piece(part) for part in content)
+
+
+def _piece(part: Part) -> Piece:
+    if part.type in TEXT_TYPES:
+        return Text(part.text or "")
+    match part.type:
+        case "input_image" | "image" | "computer_screenshot":
+            return Image(part.image_url, part.file_id, part.detail)
+        case "input_file":
+            return File(part.file_data, part.file_id, part.file_url, part.filename)
+        case "input_audio" if part.input_audio is not None:
+            return Audio(part.input_audio.data, part.input_audio.format)
+        case "refusal":
+            return Refusal(part.refusal or "")
+        case "encrypted_content":
+            # Codex sends back what the model itself wrote to a sub-agent; nothing here encrypted it (codex.md §3).
+            return Text(part.encrypted_content or "")
+        case kind:
+            raise Unsupported(
+                f"content part type '{kind}' cannot be sent to this upstream", param="input", code="invalid_value"
+            )
+
+
+def _json(value: msgspec.Struct | Sequence[object]) -> str:
+    return _ENCODER.encode(value).decode()
+
+
+_ENCODER = msgspec.json.Encoder()

@@ -1,0 +1,375 @@
+"""Conversation items, as clients send them and as the store keeps them (objects.md §5 and §6).
+
+An item is kept as the bytes it came in. `view` is only for reading: it names the fields the bridge needs, and whatever
+else the item holds (a new field, another key order, a type nobody here knows) stays in `raw`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from rejoinder.wire.errors import BadRequest, bad_request
+
+
+class Audio(Struct, frozen=True):
+    data: str
+    format: str
+
+
+class Part(Struct, frozen=True):
+    """One part of a content list. Which fields mean something follows from `type` (objects.md §5)."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: str | None = None
+    detail: str | None = None
+    file_id: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
+    input_audio: Audio | None = None
+    encrypted_content: str | None = None
+
+    def __post_init__(self) -> None:
+        needed = _NEEDED.get(self.type)
+        if needed is not None and getattr(self, needed) is None:
+            # msgspec turns this into a validation error with the part's path.
+            raise ValueError(f"Object missing required field `{needed}`")
+
+
+_NEEDED = {
+    "input_text": "text",
+    "output_text": "text",
+    "text": "text",
+    "summary_text": "text",
+    "reasoning_text": "text",
+    "refusal": "refusal",
+    "input_audio": "input_audio",
+    "encrypted_content": "encrypted_content",
+}
+
+TEXT_TYPES = frozenset(("input_text", "output_text", "text", "summary_text", "reasoning_text"))
+
+Content = str | tuple[Part, ...]
+
+
+class Message(Struct, frozen=True):
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Content
+    phase: str | None = None
+
+
+class Reasoning(Struct, frozen=True):
+    """`summary` and `content` are for people; `encrypted_content` is what goes back to its issuer."""
+
+    summary: tuple[Part, ...] = ()
+    content: tuple[Part, ...] | None = None
+    encrypted_content: str | None = None
+    id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What the reasoning says, raw where it is shown raw, else its summary."""
+        return "\n\n".join(part.text for part in self.content or self.summary if part.text is not None)
+
+
+class FunctionCall(Struct, frozen=True):
+    call_id: str
+    name: str
+    arguments: str
+    namespace: str | None = None
+
+
+class FunctionCallOutput(Struct, frozen=True):
+    """`call_id` may be missing since SDK 3.52; `name` then says whose output it is (objects.md §6.1)."""
+
+    output: Content
+    call_id: str | None = None
+    name: str | None = None
+
+
+class CustomToolCall(Struct, frozen=True):
+    call_id: str
+    name: str
+    input: str
+    namespace: str | None = None
+
+
+class CustomToolCallOutput(Struct, frozen=True):
+    call_id: str
+    output: Content
+
+
+class LocalShellAction(Struct, frozen=True, omit_defaults=True):
+    command: list[str]
+    env: dict[str, str] = {}
+    timeout_ms: int | None = None
+    user: str | None = None
+    working_directory: str | None = None
+
+
+class LocalShellCall(Struct, frozen=True):
+    call_id: str
+    action: LocalShellAction
+
+
+class LocalShellCallOutput(Struct, frozen=True):
+    """`id` is the id of the call: this item has no `call_id` (objects.md §6.2)."""
+
+    id: str
+    output: str
+
+
+class ShellAction(Struct, frozen=True, omit_defaults=True):
+    commands: list[str]
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
+
+
+class ShellCall(Struct, frozen=True):
+    call_id: str
+    action: ShellAction
+
+
+class ShellOutcome(Struct, frozen=True):
+    type: Literal["exit", "timeout"]
+    exit_code: int | None = None
+
+
+class ShellOutput(Struct, frozen=True):
+    stdout: str
+    stderr: str
+    outcome: ShellOutcome
+
+
+class ShellCallOutput(Struct, frozen=True):
+    call_id: str
+    output: list[ShellOutput]
+
+
+class PatchOperation(Struct, frozen=True, omit_defaults=True):
+    """`diff` is in the V4A format; a deletion has none."""
+
+    type: Literal["create_file", "update_file", "delete_file"]
+    path: str
+    diff: str | None = None
+
+
+class ApplyPatchCall(Struct, frozen=True):
+    call_id: str
+    operation: PatchOperation
+
+
+class ApplyPatchCallOutput(Struct, frozen=True):
+    call_id: str
+    status: Literal["completed", "failed"]
+    output: str | None = None
+
+
+class ToolSearchCall(Struct, frozen=True):
+    """`arguments` is any JSON, not a string; `call_id` is null when the server searched itself."""
+
+    arguments: Raw
+    call_id: str | None = None
+    execution: str | None = None
+
+
+class ToolSearchOutput(Struct, frozen=True):
+    tools: list[Raw]
+    call_id: str | None = None
+    execution: str | None = None
+
+
+class AdditionalTools(Struct, frozen=True):
+    """Tools that join the request's own from here on."""
+
+    tools: list[Raw]
+
+
+class AgentMessage(Struct, frozen=True):
+    """What one agent of a client said to another (codex.md §3)."""
+
+    author: str
+    recipient: str
+    content: Content
+
+
+class ItemReference(Struct, frozen=True):
+    id: str
+
+
+class Compaction(Struct, frozen=True):
+    encrypted_content: str
+
+
+class CompactionTrigger(Struct, frozen=True):
+    pass
+
+
+class EffortUpdate(Struct, frozen=True):
+    effort: str | None = None
+
+
+class ConfigurationUpdate(Struct, frozen=True):
+    """Settings that hold from this point of the conversation on; the last one before the end wins."""
+
+    reasoning: EffortUpdate | None = None
+    text: Raw = Raw()
+
+
+class HostedCall(Struct, frozen=True):
+    """Something a provider did on its own side: a record of it, with nothing left to answer."""
+
+    type: str
+
+
+class Opaque(Struct, frozen=True):
+    """An item of a type this code does not know."""
+
+    type: str
+
+
+View = (
+    Message
+    | Reasoning
+    | FunctionCall
+    | FunctionCallOutput
+    | CustomToolCall
+    | CustomToolCallOutput
+    | LocalShellCall
+    | LocalShellCallOutput
+    | ShellCall
+    | ShellCallOutput
+    | ApplyPatchCall
+    | ApplyPatchCallOutput
+    | ToolSearchCall
+    | ToolSearchOutput
+    | AdditionalTools
+    | AgentMessage
+    | ItemReference
+    | Compaction
+    | CompactionTrigger
+    | ConfigurationUpdate
+    | HostedCall
+    | Opaque
+)
+
+
+class Head(Struct, frozen=True):
+    """The fields that say what an item is."""
+
+    type: str | None = None
+    id: str | None = None
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Item:
+    """One conversation item. `raw` is what we store and send on; `view` is what we read."""
+
+    raw: bytes
+    type: str
+    id: str | None
+    view: View
+
+    @classmethod
+    def parse(cls, raw: bytes, *, at: str = "item") -> "Item":
+        """Read one item. Raises BadRequest with `at` in front of the path of what is wrong."""
+        try:
+            head = _HEAD.decode(raw)
+            kind = head.type or _implied_type(head)
+            if kind is None:
+                raise BadRequest(f"Missing required parameter: '{at}.type'.", param=f"{at}.type",
+                                 code="missing_required_parameter")  # fmt: skip
+            return cls(raw, kind, head.id, _view(kind, raw))
+        except msgspec.MsgspecError as error:
+            raise bad_request(error, at=at) from error
+
+
+def _implied_type(head: Head) -> str | None:
+    # An object with a role is a message, one with nothing but an id refers to a stored item (objects.md §6.1).
+    if head.role is not None:
+        return "message"
+    return "item_reference" if head.id is not None else None
+
+
+def _view(kind: str, raw: bytes) -> View:
+    decoder = _VIEWS.get(kind)
+    if decoder is not None:
+        return decoder.decode(raw)
+    return HostedCall(kind) if kind in _HOSTED else Opaque(kind)
+
+
+def _decoder(view: type[View]) -> msgspec.json.Decoder[View]:
+    return msgspec.json.Decoder(view)
+
+
+_HEAD = msgspec.json.Decoder(Head)
+
+_VIEWS: dict[str, msgspec.json.Decoder[View]] = {
+    "message": _decoder(Message),
+    "reasoning": _decoder(Reasoning),
+    "function_call": _decoder(FunctionCall),
+    "function_call_output": _decoder(FunctionCallOutput),
+    "custom_tool_call": _decoder(CustomToolCall),
+    "custom_tool_call_output": _decoder(CustomToolCallOutput),
+    "local_shell_call": _decoder(LocalShellCall),
+    "local_shell_call_output": _decoder(LocalShellCallOutput),
+    "shell_call": _decoder(ShellCall),
+    "shell_call_output": _decoder(ShellCallOutput),
+    "apply_patch_call": _decoder(ApplyPatchCall),
+    "apply_patch_call_output": _decoder(ApplyPatchCallOutput),
+    "tool_search_call": _decoder(ToolSearchCall),
+    "tool_search_output": _decoder(ToolSearchOutput),
+    "additional_tools": _decoder(AdditionalTools),
+    "agent_message": _decoder(AgentMessage),
+    "item_reference": _decoder(ItemReference),
+    "compaction": _decoder(Compaction),
+    # An alias Codex accepts on reading, so it may echo it (objects.md §6.1).
+    "compaction_summary": _decoder(Compaction),
+    "compaction_trigger": _decoder(CompactionTrigger),
+    "configuration_update": _decoder(ConfigurationUpdate),
+}
+
+_HOSTED = frozenset(
+    (
+        "web_search_call",
+        "file_search_call",
+        "code_interpreter_call",
+        "image_generation_call",
+        "mcp_list_tools",
+        "mcp_call",
+        "mcp_approval_request",
+        "mcp_approval_response",
+    )
+)
+
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+_ENCODER = msgspec.json.Encoder()
+_STATUS = Raw(b'"completed"')
+
+
+def kept(item: Item, new_id: str) -> Item:
+    """The form in which an item is stored and listed: with an `id`, a `type`, a `status`, and parts for its content.
+
+    Lists promise `id` and `status` on every item (http.md §3, objects.md §6.4); everything else stays as it came.
+    """
+    fields = _FIELDS.decode(item.raw)
+    if item.id is None:
+        fields = {"id": _raw(new_id), **fields}
+    if item.type != "item_reference" and "type" not in fields:
+        fields["type"] = _raw(item.type)
+    if "status" not in fields and item.type not in ("additional_tools", "compaction", "configuration_update"):
+        fields["status"] = _STATUS
+    if isinstance(item.view, Message) and isinstance(item.view.content, str):
+        kind = "output_text" if item.view.role == "assistant" else "input_text"
+        part = {"type": kind, "text": item.view.content, **({"annotations": []} if kind == "output_text" else {})}
+        fields["content"] = _raw([part])
+    return Item.parse(_ENCODER.encode(fields))
+
+
+def _raw(value: object) -> Raw:
+    return Raw(_ENCODER.encode(value))

@@ -1,0 +1,243 @@
+"""The body of a create call (objects.md §1)."""
+
+from functools import cached_property
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from rejoinder.wire.errors import BadRequest, bad_request
+from rejoinder.wire.items import Item
+from rejoinder.wire.tools import Choice, parse_tools, tool_choice
+
+MAX_ITEMS = 10_000
+"""Input items of one request (reliability.md S8)."""
+
+Include = Literal[
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+]
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra"]
+
+
+class ReasoningSettings(Struct, frozen=True):
+    """`ultra` is in no schema, but Codex's metadata names it (codex.md §2)."""
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed", "none"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: str | None = None
+    mode: str | None = None
+
+
+class TextFormat(Struct, frozen=True):
+    """`schema` is a JSON schema; it, `name` and `strict` belong to `json_schema` alone."""
+
+    type: Literal["text", "json_schema", "json_object"]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    schema: Raw = Raw()
+    description: str | None = None
+    strict: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.type == "json_schema":
+            for name in ("name", "schema"):
+                if not getattr(self, name):
+                    raise ValueError(f"Object missing required field `{name}`")
+
+
+class TextSettings(Struct, frozen=True):
+    format: TextFormat | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class StreamOptions(Struct, frozen=True):
+    """Obfuscation may always be left out (events.md §1), so the option is read and changes nothing here."""
+
+    include_obfuscation: bool | None = None
+
+
+class CacheOptions(Struct, frozen=True, omit_defaults=True):
+    mode: Literal["implicit", "explicit"] | None = None
+    ttl: Literal["30m", "12h"] | None = None
+    prewarm: bool | None = None
+    comparison_response_id: str | None = None
+
+
+class MultiAgent(Struct, frozen=True):
+    enabled: bool
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
+    Meta(max_length=16),
+]
+
+
+class _Fields(Struct, frozen=True, kw_only=True):
+    """The fields as the contract types them; null means left out."""
+
+    model: str | None = None
+    input: Raw = Raw()
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    conversation: Raw = Raw()
+    store: bool | None = None
+    background: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    include: list[Include] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    parallel_tool_calls: bool | None = None
+    tools: list[Raw] | None = None
+    tool_choice: Raw = Raw()
+    text: TextSettings | None = None
+    reasoning: ReasoningSettings | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    context_management: Raw = Raw()
+    metadata: Metadata | None = None
+    prompt: Raw = Raw()
+    prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None
+    prompt_cache_options: CacheOptions | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
+    user: str | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
+    moderation: Raw = Raw()
+    access_programs: Raw = Raw()
+    image: Raw = Raw()
+    multi_agent: MultiAgent | None = None
+    generate: bool | None = None
+    client_metadata: dict[str, Raw] | None = None
+
+
+_KNOWN = frozenset(_Fields.__struct_fields__)
+_FIELDS = msgspec.json.Decoder(_Fields)
+_KEYS = msgspec.json.Decoder(dict[str, Raw])
+_INPUT = msgspec.json.Decoder(str | list[Raw])
+_ENCODER = msgspec.json.Encoder()
+
+_REFUSED = {
+    "conversation": "conversations are not served here; chain with 'previous_response_id'",
+    "prompt": "prompt templates live at OpenAI and are not served here",
+    "context_management": "server-side compaction is not served here",
+    "moderation": "moderation is not served here",
+}
+"""Fields that demand behaviour nobody here has: serving the request without them would change its meaning."""
+
+_WITHOUT_EFFECT = ("access_programs", "image", "prompt_cache_retention")
+
+
+class CreateRequest:
+    """A create call that passed every check that needs no provider and no history.
+
+    `fields` are the typed parameters, `input` the items in the order given, `tools` and `tool_choice` the parsed
+    declarations; `ignored` names the parameters that were accepted without effect.
+    """
+
+    def __init__(self, fields: _Fields, raw_input: bytes, items: list[Item], ignored: list[str]) -> None:
+        self.fields = fields
+        self.raw_input = raw_input
+        self.input = items
+        self.ignored = ignored
+        self.tools = parse_tools(fields.tools or [], at="tools")
+        self.tool_choice: Choice = tool_choice(bytes(fields.tool_choice)) if given(fields.tool_choice) else "auto"
+
+    @property
+    def model(self) -> str:
+        assert self.fields.model is not None
+        return self.fields.model
+
+    @property
+    def stream(self) -> bool:
+        return bool(self.fields.stream)
+
+    @property
+    def store(self) -> bool:
+        return self.fields.store is not False
+
+    @cached_property
+    def include(self) -> frozenset[str]:
+        return frozenset(self.fields.include or ())
+
+    @classmethod
+    def parse(cls, body: bytes) -> "CreateRequest":
+        """Read a body. Raises BadRequest naming the parameter that is wrong, missing or not served."""
+        try:
+            keys = _KEYS.decode(body)
+            fields = _FIELDS.decode(body)
+        except msgspec.MsgspecError as error:
+            raise bad_request(error) from error
+        ignored = [*_unknown(keys), *(name for name in _WITHOUT_EFFECT if given(getattr(fields, name)))]
+        _refuse(fields)
+        if fields.model is None:
+            raise BadRequest("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
+        raw_input = bytes(fields.input)
+        if not given(fields.input) and fields.previous_response_id is None:
+            raise BadRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+        return cls(fields, raw_input, _items(raw_input), ignored)
+
+
+def given(value: object) -> bool:
+    """Whether a field was sent with a value: null means left out (objects.md, Receiving)."""
+    return value is not None and (not isinstance(value, Raw) or bytes(value) not in (b"", b"null"))
+
+
+def _unknown(keys: dict[str, Raw]) -> list[str]:
+    # OpenAI answers 400 to any unknown key. A scalar one is a knob we lack: the turn can do without it, and says so.
+    # A structured one may change what the request means, so it is refused by name (mapping.md §0.4).
+    unknown = [key for key in keys if key not in _KNOWN]
+    for key in unknown:
+        if bytes(keys[key]).startswith((b"{", b"[")) and bytes(keys[key]) not in (b"{}", b"[]"):
+            raise BadRequest(f"Unknown parameter: '{key}'.", param=key, code="unknown_parameter")
+    return unknown
+
+
+def _refuse(fields: _Fields) -> None:
+    for name, why in _REFUSED.items():
+        if given(getattr(fields, name)):
+            raise _unsupported(name, why)
+    if fields.background:
+        raise _unsupported("background", "background responses are not served here; leave it out or send false")
+    if fields.generate is False:
+        raise _unsupported("generate", "a response without output is not served over HTTP")
+    if fields.prompt_cache_options is not None and fields.prompt_cache_options.prewarm:
+        raise _unsupported("prompt_cache_options.prewarm", "a response without output is not served here")
+    if fields.multi_agent is not None and fields.multi_agent.enabled:
+        raise _unsupported("multi_agent", "multi-agent runs are not served here")
+
+
+def _unsupported(name: str, why: str) -> BadRequest:
+    return BadRequest(f"Unsupported parameter: '{name}': {why}.", param=name, code="unsupported_parameter")
+
+
+def _items(raw: bytes) -> list[Item]:
+    if raw in (b"", b"null"):
+        return []
+    try:
+        value = _INPUT.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise bad_request(error, at="input") from error
+    if isinstance(value, str):
+        # A string is one user message (objects.md §1).
+        return [Item.parse(b'{"type":"message","role":"user","content":%b}' % _ENCODER.encode(value))]
+    if len(value) > MAX_ITEMS:
+        raise BadRequest(
+            f"Invalid 'input': array too long. Expected at most {MAX_ITEMS} items, but got {len(value)} instead.",
+            param="input",
+            code="array_above_max_length",
+        )
+    return [Item.parse(bytes(item), at=f"input[{index}]") for index, item in enumerate(value)]
