@@ -181,6 +181,7 @@ class ChatReader:
         self._done = False
         self._usage: Raw | None = None
         self._started = False
+        self._is_whole = False
 
     def feed(self, data: bytes) -> None:
         if self._frames is None:
@@ -221,6 +222,7 @@ class ChatReader:
                 self._read(self._frames.feed(start))
 
     def _whole(self, body: bytes) -> None:
+        self._is_whole = True
         self._chunk(body)
         self._done = True
 
@@ -245,7 +247,8 @@ class ChatReader:
                 self._choice(choice)
 
     def _choice(self, choice: _Choice) -> None:
-        delta = choice.delta or choice.message
+        # Perplexity sends both: in a stream the message is all of it so far, in a body the delta is empty.
+        delta = (choice.message or choice.delta) if self._is_whole else (choice.delta or choice.message)
         if delta is not None:
             self._delta(delta, choice.logprobs)
         if choice.finish_reason:
@@ -278,7 +281,7 @@ class ChatReader:
             self._flush()
             for call in delta.tool_calls:
                 self._call(call)
-        if delta.function_call is not None:
+        if delta.function_call is not None and delta.function_call.name != "":
             self._flush()
             self._call(_ToolCall(0, None, delta.function_call))
 

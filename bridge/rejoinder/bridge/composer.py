@@ -79,9 +79,18 @@ class Composer:
         self.emit(events.Created(self.number(), snapshot))
         self.emit(events.InProgress(self.number(), snapshot))
 
+    @property
+    def has_started(self) -> bool:
+        """Whether `created` was reported."""
+        return self._number > 0
+
     def keep_alive(self) -> None:
-        """A legal event that says nothing new: Codex's idle timer counts events, not comments (codex.md §5)."""
-        self.emit(events.InProgress(self.number(), _encoded(_unfinished(self.response))))
+        """A legal event that says nothing new: Codex's idle timer counts events, not comments (codex.md §5).
+
+        Nothing may follow the last event, so after it nothing is reported.
+        """
+        if self.response.status == "in_progress":
+            self.emit(events.InProgress(self.number(), _encoded(self.response)))
 
     def text(self, delta: str, logprobs: list[Raw] | None = None) -> None:
         """More of the visible answer."""
@@ -187,6 +196,11 @@ class Composer:
         response.incomplete_details = None
         response.output = [self._done[index] for index in sorted(self._done)]
         self.emit(events.Failed(self.number(), _encoded(response)))
+
+    def fail_unstored(self, message: str) -> None:
+        """The answer is whole but could not be kept: a last event in the place of the one that was not sent."""
+        self._number -= 1
+        self.fail("server_error", message, usage=self.response.usage)
 
     # What the writers of items need.
 
@@ -356,10 +370,6 @@ class _Reasoning:
             item.summary = [summary]
             out.emit(events.SummaryDone(out.number(), self._id, self._index, 0, text))
             out.emit(events.SummaryPartDone(out.number(), self._id, self._index, 0, summary))
-
-
-def _unfinished(response: Response) -> Response:
-    return msgspec.structs.replace(response, output=[])
 
 
 def _encoded(response: Response) -> Raw:

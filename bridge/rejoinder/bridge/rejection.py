@@ -33,6 +33,8 @@ _QUOTA = re.compile(
     r"insufficient_quota|credit_balance|spend_limit|insufficient credits|exceeded your current quota", re.I
 )
 
+_POLICY = re.compile(r"content_filter|content management policy|content_policy", re.IGNORECASE)
+
 _CODES = {
     400: "invalid_request_error",
     401: "invalid_api_key",
@@ -67,7 +69,7 @@ def rejection(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
     return UpstreamError(
         message,
         status=status,
-        code=_code(status, found, body),
+        code=_code(status, found),
         param=found.param,
         retry_after=_retry_after(headers),
     )
@@ -78,7 +80,7 @@ def stream_error(body: bytes) -> UpstreamError:
     found = _read(body)
     status = int(found.code) if found.code and found.code.isdecimal() and 400 <= int(found.code) <= 599 else 502
     message = found.message or "the provider reported an error without a message"
-    return UpstreamError(message, status=status, code=_code(status, found, body))
+    return UpstreamError(message, status=status, code=_code(status, found))
 
 
 class _Found(Struct):
@@ -109,12 +111,14 @@ def _text(raw: Raw) -> str:
     return _STRING.decode(data) if data.startswith(b'"') else data.decode()
 
 
-def _code(status: int, found: _Found, body: bytes) -> str:
+def _code(status: int, found: _Found) -> str:
     said = f"{found.code} {found.type} {found.message}"
     if status < 500 and status not in (401, 403, 404, 429) and OVERFLOW.search(said):
         return "context_length_exceeded"
     if status == 502 and OVERFLOW.search(said):  # inside a stream there is no status to go by
         return "context_length_exceeded"
+    if status in (400, 502) and _POLICY.search(said):
+        return "invalid_prompt"
     if status in (402, 429) and _QUOTA.search(said):
         return "insufficient_quota"
     if status in _CODES:

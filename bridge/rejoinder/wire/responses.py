@@ -44,14 +44,6 @@ class ReasoningEcho(Struct, frozen=True):
     summary: str | None = None
 
 
-class FormatEcho(Struct, frozen=True, omit_defaults=True):
-    type: str
-    name: str | None = None
-    description: str | None = None
-    schema: Raw | None = None
-    strict: bool | None = None
-
-
 class TextEcho(Struct, frozen=True):
     format: Raw
     verbosity: str = "medium"

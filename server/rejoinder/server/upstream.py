@@ -1,11 +1,18 @@
 """The seam to a provider: a call goes out, bytes come back."""
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import aiohttp
+
 from rejoinder.bridge.dialect import Call
+from rejoinder.bridge.errors import BrokenStream, UpstreamError
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds until a connection stands (reliability.md §4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +30,64 @@ class Upstream(Protocol):
     def open(self, call: Call) -> AbstractAsyncContextManager[Answer]: ...
 
     async def close(self) -> None: ...
+
+
+class HttpUpstream:
+    """A provider over HTTP. `headers` are sent with every call and hold the credential.
+
+    Raises UpstreamError when no answer could be had, BrokenStream when it broke off. Nothing is sent twice: a
+    connection that closes after the request left may have been paid for already (reliability.md S17).
+    """
+
+    def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._headers = {
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            "accept-encoding": "identity",
+            "user-agent": "rejoinder",
+            **headers,
+        }
+        self._session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def open(self, call: Call) -> AsyncIterator[Answer]:
+        opened = False
+        try:
+            async with self._client().request(
+                call.method,
+                self._base_url + call.path,
+                data=call.body,
+                headers={**self._headers, **call.headers},
+                # A redirect would carry the credential to another place; it is an error like any other non-2xx.
+                allow_redirects=False,
+            ) as response:
+                opened = True
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                yield Answer(response.status, headers, response.content.iter_any())
+        except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
+            raise UpstreamError("the provider's TLS certificate could not be verified") from error
+        except aiohttp.ClientConnectorError as error:
+            raise UpstreamError("the provider could not be reached", status=503) from error
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError) as error:
+            raise UpstreamError("the connection to the provider took too long", status=504) from error
+        except (aiohttp.ClientError, OSError) as error:
+            if opened:
+                raise BrokenStream("the connection to the provider broke off before the answer was over") from error
+            raise UpstreamError("the provider closed the connection without an answer") from error
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _client(self) -> aiohttp.ClientSession:
+        # A session belongs to the loop it was made on, so it is made by the first call.
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+                trust_env=False,
+                auto_decompress=True,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session

@@ -1,0 +1,87 @@
+"""Calls and their outputs find each other, or the request is refused before anybody is asked (semantics.md §1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw
+
+from rejoinder.bridge.turns import CALLS, OUTPUTS, call_id_of
+from rejoinder.wire.errors import BadRequest
+from rejoinder.wire.items import FunctionCall, FunctionCallOutput, Item
+
+_WORDS = {
+    "function_call": "function call",
+    "custom_tool_call": "custom tool call",
+    "local_shell_call": "local shell call",
+    "shell_call": "shell call",
+    "apply_patch_call": "apply patch call",
+    "tool_search_call": "tool search call",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The whole conversation, every call answered, and the call ids it uses."""
+
+    items: list[Item]
+    call_ids: set[str]
+
+
+def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
+    """Join what was said with what is said now.
+
+    Raises BadRequest when a call has no output, an output no call, a call two outputs, or an item of the past is sent
+    again (reliability.md F29). An output without a `call_id` answers the open call of its `name` (objects.md §6.1).
+    """
+    items: list[Item] = list(past)
+    opened: dict[str, Item] = {}
+    seen: set[str] = set()
+    for item in past:
+        _pair(item, opened, seen)
+    old = {item.id for item in past if item.id is not None} if any(item.id for item in coming) else set()
+    for item in coming:
+        if item.id is not None and item.id in old and not isinstance(item.view, OUTPUTS):
+            raise BadRequest(
+                f"Duplicate item found with id {item.id}. It is in the conversation already.", param="input"
+            )
+        if isinstance(item.view, FunctionCallOutput) and item.view.call_id is None:
+            item = _named(item, item.view, opened)
+        _pair(item, opened, seen)
+        items.append(item)
+    for call_id, item in opened.items():
+        raise BadRequest(f"No tool output found for {_WORDS[item.type]} {call_id}.", param="input")
+    return Paired(items, seen)
+
+
+def _pair(item: Item, opened: dict[str, Item], seen: set[str]) -> None:
+    view = item.view
+    if isinstance(view, CALLS):
+        call_id = call_id_of(item)
+        if call_id is None:
+            return  # a search the server ran itself
+        if call_id in opened:
+            raise BadRequest(
+                f"Duplicate call with call_id {call_id}: the first one is not answered yet.", param="input"
+            )
+        opened[call_id] = item
+        seen.add(call_id)
+    elif isinstance(view, OUTPUTS):
+        call_id = call_id_of(item)
+        if call_id is None:
+            return
+        if opened.pop(call_id, None) is None:
+            what = "is answered already" if call_id in seen else "does not exist"
+            kind = _WORDS[item.type.removesuffix("_output").replace("tool_search", "tool_search_call")]
+            if call_id in seen:
+                raise BadRequest(f"The {kind} with call_id {call_id} {what}: one output for each call.", param="input")
+            raise BadRequest(f"No tool call found for {kind} output with call_id {call_id}.", param="input")
+
+
+def _named(item: Item, view: FunctionCallOutput, opened: dict[str, Item]) -> Item:
+    for call_id, call in opened.items():
+        if isinstance(call.view, FunctionCall) and call.view.name == view.name:
+            fields = msgspec.json.decode(item.raw, type=dict[str, Raw])
+            fields["call_id"] = Raw(msgspec.json.encode(call_id))
+            return Item.parse(msgspec.json.encode(fields))
+    raise BadRequest(f"No tool call found for an output without call_id, named '{view.name}'.", param="input")

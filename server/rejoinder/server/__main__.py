@@ -1,0 +1,3 @@
+from rejoinder.server.cli import main
+
+main()

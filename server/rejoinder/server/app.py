@@ -1,0 +1,94 @@
+"""The application: which path leads where, and what surrounds all of them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rejoinder.server.access import Access, Keys
+from rejoinder.server.envelope import answer, describe, from_codex
+from rejoinder.server.errors import NotFound
+from rejoinder.server.health import Health
+from rejoinder.server.http import CreateResponse, StoredResponses
+from rejoinder.server.models import Models
+from rejoinder.server.request_id import RequestId
+from rejoinder.server.services import Services
+from rejoinder.server.sse import Pulse
+
+
+def build_app(services: Services) -> ASGIApp:
+    """The ASGI application over these services; it closes them when it shuts down."""
+    pulse = Pulse()
+    health = Health(services)
+    stored = StoredResponses(services)
+    models = Models(services)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(pulse.run)
+            group.start_soon(health.run)
+            yield
+            group.cancel_scope.cancel()
+        await services.close()
+
+    router = Starlette(
+        routes=[
+            Route("/v1/responses", CreateResponse(services, pulse), methods=["POST"]),
+            Route("/v1/responses/{response_id}", stored.retrieve, methods=["GET"]),
+            Route("/v1/responses/{response_id}", stored.delete, methods=["DELETE"]),
+            Route("/v1/responses/{response_id}/input_items", stored.input_items, methods=["GET"]),
+            Route("/v1/models", models.list, methods=["GET"]),
+            Route("/v1/models/{model:path}", models.retrieve, methods=["GET"]),
+            Route("/health", health.report, methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: _no_such_route},
+        lifespan=lifespan,
+    )
+    keys = Keys((key.owner, key.sha256) for key in services.settings.keys)
+    return RequestId(Access(Faults(router), keys=keys))
+
+
+class Faults:
+    """Turns what a request raised into its answer; once an answer has begun it can only be logged."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            # The last frame of the request.
+            body = describe(error, codex=from_codex(scope["headers"]))
+            if not begun:
+                await answer(scope, send, body)
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    raise _NoRoute(f"Invalid URL ({request.method} {request.url.path[:200]})", status=error.status_code)
+
+
+class _NoRoute(NotFound):
+    """Raised for a path nobody serves, or a method nobody serves there."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status

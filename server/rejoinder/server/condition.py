@@ -1,0 +1,17 @@
+"""Whether the store can be written to, as far as anybody knows."""
+
+from rejoinder.server.errors import Unavailable
+
+
+class Condition:
+    """What the last look found."""
+
+    def __init__(self) -> None:
+        self.store_works = True
+
+    def admit(self, *, store: bool) -> None:
+        """Raises Unavailable for a turn that is to be stored while the store does not work (reliability.md F13)."""
+        if store and not self.store_works:
+            raise Unavailable(
+                "the store does not work at the moment; nothing can be kept", code="server_error", retry_after=5
+            )

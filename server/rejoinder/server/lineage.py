@@ -1,0 +1,102 @@
+"""The conversation a request continues: everything said before, then what it says now (semantics.md §1 to §3)."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from rejoinder.bridge.pairing import Paired, paired
+from rejoinder.server.errors import InvalidRequest
+from rejoinder.store import Missing, Record, Store
+from rejoinder.wire.errors import BadRequest
+from rejoinder.wire.items import Item, ItemReference, Reasoning
+from rejoinder.wire.request import CreateRequest
+
+RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9]{1,64}")
+"""Ids look like this or are not found; nothing else ever reaches the store (reliability.md S10)."""
+
+_READABLE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """`coming` are the request's own items, references resolved; `conversation` is all of it, paired."""
+
+    coming: Sequence[Item]
+    conversation: Paired
+
+
+async def lineage(request: CreateRequest, store: Store, *, owner: str) -> Lineage:
+    """Load what the request continues.
+
+    Raises InvalidRequest when the previous response is unknown, deleted, foreign or not a finished one (all of them
+    the same 400, reliability.md F16 and S3), and when calls and outputs do not pair.
+    """
+    previous = request.fields.previous_response_id
+    past = await _past(previous, store, owner) if previous is not None else []
+    coming = [await _resolved(item, f"input[{index}]", past, store, owner) for index, item in enumerate(request.input)]
+    return Lineage(coming, paired(past, coming))
+
+
+async def _past(previous: str, store: Store, owner: str) -> list[Item]:
+    if not _READABLE.fullmatch(previous):
+        raise InvalidRequest(
+            f"Invalid 'previous_response_id': '{previous[:100]}'. Expected an ID that contains letters, numbers, "
+            "underscores, or dashes, but this value contained additional characters.",
+            param="previous_response_id",
+        )
+    if not RESPONSE_ID.fullmatch(previous):
+        raise not_found(previous)
+    try:
+        records = await store.lineage(previous, owner=owner)
+    except Missing as error:
+        raise not_found(previous) from error
+    if records[-1].status not in ("completed", "incomplete"):
+        raise not_found(previous)
+    return [item for record in records for item in _items(record)]
+
+
+def not_found(response_id: str) -> InvalidRequest:
+    """The one text for every previous response that cannot be continued."""
+    return InvalidRequest(
+        f"Previous response with id '{response_id[:100]}' not found.",
+        param="previous_response_id",
+        code="previous_response_not_found",
+    )
+
+
+_parsed: WeakKeyDictionary[Record, tuple[Item, ...]] = WeakKeyDictionary()
+"""Records in the store's memory are read again and again; their items are parsed once and go with them."""
+
+
+def _items(record: Record) -> tuple[Item, ...]:
+    items = _parsed.get(record)
+    if items is None:
+        items = tuple(Item.parse(raw) for raw in (*record.input, *record.output))
+        _parsed[record] = items
+    return items
+
+
+async def _resolved(item: Item, at: str, past: Sequence[Item], store: Store, owner: str) -> Item:
+    """The item itself, or the stored one it refers to."""
+    match item.view:
+        case ItemReference(id=wanted):
+            pass
+        case Reasoning(id=str(wanted), encrypted_content=None) as bare if not bare.text:
+            # A reasoning item with nothing but its id asks for the stored one (semantics.md §2).
+            pass
+        case _:
+            return item
+    known = next((old for old in reversed(past) if old.id == wanted), None)
+    if known is not None:
+        if isinstance(item.view, Reasoning):
+            return item
+        raise BadRequest(f"Duplicate item found with id {wanted}. It is in the conversation already.", param=at)
+    try:
+        return Item.parse(await store.find_item(wanted, owner=owner))
+    except Missing as error:
+        raise InvalidRequest(
+            f"Item with id '{wanted[:100]}' not found. Items are not persisted when `store` is set to false. "
+            "Try again with `store` set to true, or remove this item from your input.",
+            param="input",
+        ) from error

@@ -1,0 +1,226 @@
+"""A turn as server-sent events (events.md §1).
+
+sse-starlette writes the response; it is fed whole encoded events, all of one upstream read in one piece, and its own
+ping is off: whether a comment or an event keeps a client waiting depends on the client.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import anyio
+from sse_starlette import EventSourceResponse
+from sse_starlette.sse import AppStatus
+from starlette.types import Receive, Scope, Send
+
+from rejoinder.bridge.composer import Composer
+from rejoinder.server import turn
+from rejoinder.server.envelope import failure
+from rejoinder.server.notes import header
+from rejoinder.server.services import Services
+from rejoinder.wire import sse
+from rejoinder.wire.events import Event
+from rejoinder.wire.request import CreateRequest
+
+# A shutdown lets running turns finish (reliability.md F10); the library's own idea is to cut them.
+AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # the library is partly typed
+
+KEEP_ALIVE = 15.0
+"""Seconds without an event after which a client is told that the turn still runs."""
+
+SLOW_CLIENT = 60.0
+"""Seconds a client may take not a single byte before it is cut (reliability.md F24)."""
+
+HIGH_WATER = 64 * 1024
+"""Bytes that may wait for a client before the upstream is no longer read."""
+
+
+class Pulse:
+    """One timer for all streams: keeps waiting clients waiting, and cuts those that stopped reading."""
+
+    def __init__(self) -> None:
+        self._streams: set[Stream] = set()
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            now = asyncio.get_running_loop().time()
+            for stream in list(self._streams):
+                stream.beat(now)
+
+    def add(self, stream: "Stream") -> None:
+        self._streams.add(stream)
+
+    def remove(self, stream: "Stream") -> None:
+        self._streams.discard(stream)
+
+
+class Stream:
+    """The sink of a streaming turn, and the bytes its client has not taken yet."""
+
+    live = True
+
+    def __init__(self, *, codex: bool) -> None:
+        self._codex = codex
+        self._loop = asyncio.get_running_loop()
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._since = self._loop.time()  # of the last byte given to the client, or taken by it
+        self._ready = asyncio.Event()
+        self._room = asyncio.Event()
+        self._begun = asyncio.Event()
+        self._over = False
+        self._out: Composer | None = None
+        self._scope: anyio.CancelScope | None = None
+        self.outcome: turn.Outcome | None = None
+
+    def begin(self, outcome: turn.Outcome, out: Composer, events: Sequence[Event]) -> None:
+        self.outcome = outcome
+        self._out = out
+        self._put(events)
+        self._begun.set()
+
+    async def send(self, events: Sequence[Event]) -> None:
+        self._put(events)
+        while self._size > HIGH_WATER:
+            self._room.clear()
+            await self._room.wait()
+
+    def fail(self, error: Exception) -> bool:
+        """End a stream that has begun with a failure; says whether there was one to end."""
+        if self._out is None:
+            return False
+        self._out.drain()
+        self._out.fail(*failure(error))
+        self._put(self._out.drain())
+        return True
+
+    def end(self) -> None:
+        """Nothing follows; the end of a stream is said in so many words (open-responses.md §2)."""
+        if self._out is not None:
+            self._add(sse.DONE)
+        self._over = True
+        self._begun.set()
+        self._ready.set()
+
+    async def beginning(self) -> bool:
+        """Wait until the turn is answered, or over without an answer; says whether it is answered."""
+        await self._begun.wait()
+        return self._out is not None
+
+    def cut_with(self, scope: anyio.CancelScope) -> None:
+        """What to cancel when the client stops reading."""
+        self._scope = scope
+
+    def beat(self, now: float) -> None:
+        if self._pending:
+            if now - self._since > SLOW_CLIENT and self._scope is not None:
+                self._scope.cancel()
+        elif self._out is not None and not self._over and now - self._since > KEEP_ALIVE:
+            if self._codex:
+                self._out.keep_alive()
+                self._put(self._out.drain())
+            else:
+                self._add(sse.COMMENT)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Whole events, as many at a time as there are."""
+        while True:
+            if not self._pending:
+                if self._over:
+                    return
+                self._ready.clear()
+                await self._ready.wait()
+                continue
+            data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+            self._pending.clear()
+            self._size = 0
+            self._room.set()
+            yield data
+            self._since = self._loop.time()
+
+    def _put(self, events: Sequence[Event]) -> None:
+        if events:
+            self._add(b"".join([sse.frame(event) for event in events]))
+
+    def _add(self, data: bytes) -> None:
+        if not self._pending:
+            self._since = self._loop.time()
+        self._pending.append(data)
+        self._size += len(data)
+        self._ready.set()
+
+
+class StreamedTurn:
+    """The ASGI answer to a streaming create call.
+
+    Its status line waits for the turn's beginning, so what goes wrong before is an HTTP error. The client's leaving
+    cancels the turn, and with it the upstream's answer, wherever it is (reliability.md F1).
+    """
+
+    def __init__(self, request: CreateRequest, services: Services, pulse: Pulse, *, owner: str, codex: bool) -> None:
+        self._request = request
+        self._services = services
+        self._pulse = pulse
+        self._owner = owner
+        self._stream = Stream(codex=codex)
+        self._error: Exception | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream = self._stream
+        self._pulse.add(stream)
+        try:
+            async with anyio.create_task_group() as group:
+                stream.cut_with(group.cancel_scope)
+                group.start_soon(self._run)
+                async with anyio.create_task_group() as watch:
+                    watch.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
+                    answered = await stream.beginning()
+                    watch.cancel_scope.cancel()
+                if answered:
+                    await self._response()(scope, receive, send)
+                group.cancel_scope.cancel()
+        finally:
+            self._pulse.remove(stream)
+        if self._error is not None:
+            raise self._error
+
+    async def _run(self) -> None:
+        try:
+            await turn.run(self._request, self._stream, self._services, owner=self._owner)
+        except Exception as error:
+            # The last frame of this task. Before the beginning the request's own task answers; after it the stream
+            # still gets its last event (reliability.md P8).
+            if not self._stream.fail(error):
+                self._error = error
+        finally:
+            self._stream.end()
+
+    def _response(self) -> EventSourceResponse:
+        outcome = self._stream.outcome
+        assert outcome is not None
+        return EventSourceResponse(self._stream.chunks(), ping=0, sep="\n", headers=header(outcome.notes))
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def while_connected(
+    receive: Receive, request: CreateRequest, services: Services, *, owner: str
+) -> turn.Outcome | None:
+    """A turn whose client waits for the whole answer; None when it did not wait (reliability.md F2)."""
+    outcome: turn.Outcome | None = None
+    error: Exception | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
+        try:
+            outcome = await turn.run(request, turn.Discard(), services, owner=owner)
+        except Exception as raised:
+            # Out of the group it would travel as a group of one.
+            error = raised
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    return outcome
