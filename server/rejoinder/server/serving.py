@@ -11,7 +11,7 @@ import uvicorn
 from rejoinder.server import log
 from rejoinder.server.app import build_app
 from rejoinder.server.assembly import assemble
-
+from rejoinder.server.protocol import bounded_protocol
 from rejoinder.server.services import Services
 from rejoinder.server.settings import Settings
 
@@ -47,7 +47,7 @@ def serve(settings: Settings) -> None:
         build_app(services),
         host=server.host,
         port=server.port,
-        http="httptools",
+        http=bounded_protocol(header_timeout=server.header_timeout),
         ws="none",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         backlog=2048,
