@@ -1,14 +1,11 @@
 """The application: which path leads where, and what surrounds all of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import anyio
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rejoinder.server.access import Access, Keys
@@ -30,7 +27,7 @@ def build_app(services: Services) -> ASGIApp:
     models = Models(services)
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
         async with anyio.create_task_group() as group:
             group.start_soon(pulse.run)
             group.start_soon(health.run)
@@ -38,7 +35,8 @@ def build_app(services: Services) -> ASGIApp:
             group.cancel_scope.cancel()
         await services.close()
 
-    router = Starlette(
+    # The router alone: what Starlette's application adds to it is a second and a third place for errors to go.
+    router = Router(
         routes=[
             Route("/v1/responses", CreateResponse(services, pulse), methods=["POST"]),
             Route("/v1/responses/{response_id}", stored.retrieve, methods=["GET"]),
@@ -48,7 +46,6 @@ def build_app(services: Services) -> ASGIApp:
             Route("/v1/models/{model:path}", models.retrieve, methods=["GET"]),
             Route("/health", health.report, methods=["GET"]),
         ],
-        exception_handlers={HTTPException: _no_such_route},
         lifespan=lifespan,
     )
     keys = Keys((key.owner, key.sha256) for key in services.settings.keys)
@@ -67,26 +64,25 @@ class Faults:
             return
         begun = False
 
-        async def noting(message: Message) -> None:
+        # Not a coroutine: a stream calls this for every chunk, and one more frame to step through would show.
+        def noting(message: Message) -> Awaitable[None]:
             nonlocal begun
             begun = True
-            await send(message)
+            return send(message)
 
+        scope["app"] = self  # routes then raise for a path or method nobody serves, instead of answering in plain text
         try:
             await self._app(scope, receive, noting)
         except Exception as error:
             # The last frame of the request.
+            if isinstance(error, HTTPException):
+                error = NoRoute(f"Invalid URL ({scope['method']} {scope['path'][:200]})", status=error.status_code)
             body = describe(error, codex=from_codex(scope["headers"]))
             if not begun:
                 await answer(scope, send, body)
 
 
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    raise _NoRoute(f"Invalid URL ({request.method} {request.url.path[:200]})", status=error.status_code)
-
-
-class _NoRoute(NotFound):
+class NoRoute(NotFound):
     """Raised for a path nobody serves, or a method nobody serves there."""
 
     def __init__(self, message: str, *, status: int) -> None:

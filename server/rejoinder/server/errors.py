@@ -3,7 +3,7 @@
 ApiError                  carries everything the envelope and the status line need
 ├── InvalidRequest        the client can mend it                                             400
 ├── Unauthorized          no key, or not one of ours                                         401
-├── Forbidden             a foreign origin or host name reaches for an open server          403
+├── Forbidden             a foreign origin or host name reaches for an open server           403
 ├── NotFound              no such response, item or route for this owner                     404
 ├── TooSlow               the request did not arrive in time                                 408
 ├── TooLarge              the body, before or after inflation, is over the limit             413

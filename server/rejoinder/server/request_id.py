@@ -1,6 +1,7 @@
 """The name of one request: `x-request-id` on every answer, errors included (http.md §5), and on its log lines."""
 
 import secrets
+from collections.abc import Awaitable
 from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,9 +34,9 @@ class RequestId:
         header = (b"x-request-id", request_id.encode())
 
         # Not a coroutine: a stream calls this for every chunk, and one more frame to step through would show.
-        def named(message: Message) -> object:
+        def named(message: Message) -> Awaitable[None]:
             if message["type"] in _STARTS:
                 message = {**message, "headers": [*message.get("headers", ()), header]}
             return send(message)
 
-        await self._app(scope, receive, named)  # type: ignore[arg-type]  # `object` is the awaitable `send` returns
+        await self._app(scope, receive, named)

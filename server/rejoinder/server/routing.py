@@ -79,28 +79,46 @@ class Routes:
                 return Route(glob.upstream, model)
         raise UnknownModel(self._unknown(model))
 
+    def serves(self, model: str) -> bool:
+        """Whether `find` would succeed."""
+        try:
+            self.find(model)
+        except UnknownModel:
+            return False
+        return True
+
     def listing(self) -> list[tuple[str, str]]:
         """(model id, upstream name) of every name that can be listed: exact names and aliases, not globs."""
         return [(model, route.upstream.name) for model, route in self._exact.items()]
 
     def overlaps(self) -> list[str]:
-        """What two upstreams both claim, one sentence each, saying who serves it (lessons.md S-022)."""
+        """What two upstreams both claim, one sentence each, saying who answers (lessons.md S-022).
+
+        Globs of two upstreams that were both found by their variables are not compared: their order is that of the
+        table of vendors, which is made for it.
+        """
         found: list[str] = []
         for place, first in enumerate(self._upstreams):
-            found += self._behind_a_prefix(first)
-            found += [line for other in self._upstreams[place + 1 :] for line in _shared(first, other)]
+            others = self._upstreams[place + 1 :]
+            found += [line for other in others for line in _named_twice(first, other)]
+            found += _crossed(first, [other for other in others if not (first.discovered and other.discovered)])
+            found += self._behind_prefixes(first)
         return found
 
-    def _behind_a_prefix(self, named: UpstreamSettings) -> Iterator[str]:
-        for other in self._upstreams:
-            for claim in (*other.models, *other.aliases):
-                # A catch-all claims these names as well, but nobody writes it to mean them.
-                if other is not named and "/" in claim and _common(claim, f"{named.name}/?*"):
-                    yield (
-                        f"names that begin with '{named.name}/' go to '{named.name}', also where '{other.name}' "
-                        f"claims them by '{claim}'; ask for '{other.name}/{named.name}/…' to reach that one"
-                    )
-                    break
+    def _behind_prefixes(self, upstream: UpstreamSettings) -> Iterator[str]:
+        """Names of this upstream that begin with the name of another one, which rule 1 sends there."""
+        for claim in (*upstream.models, *upstream.aliases):
+            # A catch-all claims such names as well, but nobody writes it to mean them.
+            hidden = [
+                f"{name}/"
+                for name in self._named
+                if name != upstream.name and "/" in claim and _common(claim, f"{name}/?*") is not None
+            ]
+            if hidden:
+                yield (
+                    f"names that begin with {_quoted(hidden)} go to the upstream of that name, though '{claim}' of "
+                    f"'{upstream.name}' matches them; ask for '{upstream.name}/{hidden[0]}…' to reach that one"
+                )
 
     def _unknown(self, model: str) -> str:
         names = [*self._exact, *(f"{name}/…" for name in self._named)]
@@ -126,8 +144,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
 
 
-def _shared(first: UpstreamSettings, second: UpstreamSettings) -> Iterator[str]:
-    """What these two, asked in this order, both claim: names, names against globs, globs against globs."""
+def _named_twice(first: UpstreamSettings, second: UpstreamSettings) -> Iterator[str]:
+    """Exact names of one that the other claims too, by name or by glob."""
     here, there = _exact(first), _exact(second)
     if both := [name for name in here if name in there]:
         yield (
@@ -136,21 +154,31 @@ def _shared(first: UpstreamSettings, second: UpstreamSettings) -> Iterator[str]:
         )
     for owner, other in ((first, second), (second, first)):
         for glob in filter(is_glob, other.models):
-            # Names both claim exactly are told above.
             if names := [name for name in _exact(owner) if name not in _exact(other) and _compile(glob).match(name)]:
                 yield (
                     f"'{owner.name}' names {_quoted(names)}, and '{other.name}' claims as much by '{glob}'; "
                     f"'{owner.name}' answers; ask for '{other.name}/{names[0]}' to reach the other"
                 )
                 break
-    for glob, other_glob in ((a, b) for a in first.models for b in second.models if is_glob(a) and is_glob(b)):
-        example = _common(glob, other_glob)
-        if example is not None:
+
+
+def _crossed(first: UpstreamSettings, others: Sequence[UpstreamSettings]) -> Iterator[str]:
+    """Globs of upstreams asked later that match names a glob of the first one takes."""
+    for glob in filter(is_glob, first.models):
+        crossings = [
+            (f"'{pattern}' of '{other.name}'", common, other.name)
+            for other in others
+            for pattern in filter(is_glob, other.models)
+            if (common := _common(glob, pattern)) is not None
+        ]
+        if crossings:
+            claims = ", ".join(claim for claim, _, _ in crossings[:4])
+            rest = f" and {len(crossings) - 4} more" if len(crossings) > 4 else ""
+            _, example, name = crossings[0]
             yield (
-                f"'{glob}' of '{first.name}' and '{other_glob}' of '{second.name}' both match such names as "
-                f"'{example}'; '{first.name}' answers, being first; ask for '{second.name}/…' to reach the other"
+                f"'{glob}' of '{first.name}' is asked before {claims}{rest} and takes what both match, such as "
+                f"'{example}'; ask for '{name}/…' to reach the other"
             )
-            break
 
 
 def _exact(upstream: UpstreamSettings) -> dict[str, None]:

@@ -11,7 +11,7 @@ import uvicorn
 from rejoinder.server import log
 from rejoinder.server.app import build_app
 from rejoinder.server.assembly import assemble
-from rejoinder.server.protocol import bounded_protocol
+from rejoinder.server.protocol import Limits, bounded_protocol
 from rejoinder.server.services import Services
 from rejoinder.server.settings import Settings
 
@@ -47,13 +47,14 @@ def serve(settings: Settings) -> None:
         build_app(services),
         host=server.host,
         port=server.port,
-        http=bounded_protocol(header_timeout=server.header_timeout),
+        http=bounded_protocol(Limits(header_timeout=server.header_timeout)),
         ws="none",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         backlog=2048,
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # nothing here decides anything by a client's address
         timeout_graceful_shutdown=int(server.drain_timeout + _LAST_WORDS) + 1,
     )
     # What exists now stays: it need not be looked at again, and the young are many and short-lived (FINDINGS §3).

@@ -22,21 +22,24 @@ import msgspec
 
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.server import vendors
-from rejoinder.server.tables import Place, SettingsError, from_text, listed, read, secretive, typed
+from rejoinder.server.tables import Place, from_text, listed, read, secretive, typed
+from rejoinder.server.tables import SettingsError as SettingsError
 from rejoinder.server.vendors import Auth, Vendor
 
 DEFAULT_FILE = Path("rejoinder.toml")
 
 _PREFIX = "REJOINDER_"
 _API_KEY = "REJOINDER_API_KEY"
+_OTHER_VARIABLES = ("API_KEY", "SEAL_KEYS")
+"""Variables with the prefix that are no setting of `[server]`: a client's key, and the keys records are sealed with."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OWN_HEADERS = frozenset(
-    "accept accept-encoding connection content-encoding content-length content-type expect host keep-alive te trailer "
-    "transfer-encoding upgrade".split()
-)
+    ("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host")
+) | frozenset(("keep-alive", "te", "trailer", "transfer-encoding", "upgrade"))
 _KEYS_OF_CLIENTS = (
     "keys are not written into this file, only their SHA-256; run `rejoinder key new OWNER` for the [[key]] block, or "
     "set REJOINDER_API_KEY"
@@ -114,6 +117,9 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     stall_timeout: float
     example: str
     """A model to write into examples, or empty where only its owner can know one."""
+
+    discovered: bool
+    """Whether a variable of the environment asked for it, and not the settings."""
 
     why: str
     """Why this upstream is there, for the start-up output."""
@@ -194,6 +200,11 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def is_name(text: str) -> bool:
+    """Whether an owner or an upstream may be called so: nothing in it needs quoting, in TOML or before a slash."""
+    return _NAME.fullmatch(text) is not None
+
+
 def loopback(host: str) -> bool:
     """Whether an address is of this machine only. A name other than `localhost` could be anybody's."""
     if host.lower() == "localhost":
@@ -210,29 +221,30 @@ def loopback(host: str) -> bool:
 def _server(
     top: Place, table: Mapping[str, object], environ: Mapping[str, str], flags: Mapping[str, str | int | None]
 ) -> ServerSettings:
-    written = typed(top.within("server."), table, ServerSettings, secret=_KEYS_OF_CLIENTS)
-    merged: dict[str, object] = msgspec.structs.asdict(written)
+    merged = dict(table)
     for name, hint in get_type_hints(ServerSettings, include_extras=True).items():
         variable = _PREFIX + name.upper()
         if text := environ.get(variable, "").strip():
             merged[name] = from_text(variable, text, hint)
     merged |= {name: value for name, value in flags.items() if value is not None}
+    place = top.within("server.")
+    server = typed(place, merged, ServerSettings, secret=_KEYS_OF_CLIENTS)
     for name, value in merged.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise SettingsError(f"{name}: expected a finite number of seconds, got {value}")
+            raise place.error(f"expected a finite number of seconds, got {value}", name)
         if value == "":
-            raise SettingsError(f"{name}: expected a text, got an empty one")
-    return typed(Place("command line", "", top.directory), merged, ServerSettings)
+            raise place.error("expected a text, got an empty one", name)
+    return server
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A misspelt variable is only told, not refused: the environment is not ours alone."""
-    known = [*(_PREFIX + name.upper() for name in ServerSettings.__struct_fields__), _API_KEY]
+    known = [*(name.upper() for name in ServerSettings.__struct_fields__), *_OTHER_VARIABLES]
     return [
-        f"{variable} is not a setting; did you mean {near[0]}?"
+        f"{variable} is not a setting; did you mean {_PREFIX}{near[0]}?"
         for variable in sorted(environ)
-        if variable.startswith(_PREFIX) and variable not in known
-        if (near := difflib.get_close_matches(variable, known, n=1, cutoff=0.8))
+        if variable.startswith(_PREFIX) and (name := variable.removeprefix(_PREFIX)) not in known
+        if (near := difflib.get_close_matches(name, known, n=1, cutoff=0.7))
     ]
 
 
@@ -243,7 +255,7 @@ def _keys(top: Place, tables: Iterable[Mapping[str, object]], environ: Mapping[s
         place = top.within(f"key[{index}].")
         key = typed(place, table, ApiKey, secret=_KEYS_OF_CLIENTS)
         key = ApiKey(owner=key.owner, sha256=key.sha256.lower())
-        if not _NAME.fullmatch(key.owner):
+        if not is_name(key.owner):
             raise place.error("expected letters, digits, '.', '_' and '-'", "owner")
         if not _DIGEST.fullmatch(key.sha256):
             raise place.error("expected the 64 hex digits that `rejoinder key new OWNER` prints", "sha256")
@@ -290,9 +302,11 @@ def _upstream(
     environ: Mapping[str, str],
     server: ServerSettings,
     findings: list[str],
+    *,
+    discovered: bool = False,
 ) -> UpstreamSettings:
     table = typed(place, written, _UpstreamTable, secret=_KEYS_OF_UPSTREAMS)
-    if not _NAME.fullmatch(table.name):
+    if not is_name(table.name):
         raise place.error("expected letters, digits, '.', '_' and '-', as the name is used in 'name/model'", "name")
     place = place.within(f"upstream '{table.name}' ")
     if table.dialect == "demo":
@@ -322,6 +336,7 @@ def _upstream(
         first_byte_timeout=server.first_byte_timeout,
         stall_timeout=server.stall_timeout,
         example=_example(models, table.aliases, vendor.example),
+        discovered=discovered,
         why=place.source,
     )
 
@@ -348,6 +363,7 @@ def _demo(
         first_byte_timeout=server.first_byte_timeout,
         stall_timeout=server.stall_timeout,
         example=_example(models, table.aliases, ""),
+        discovered=False,
         why=place.source,
     )
 
@@ -367,7 +383,9 @@ def _discovered(
         if found.variable != "OLLAMA_HOST":
             written["api_key_env"] = found.variable
         try:
-            upstream = _upstream(Place(f"found {found.variable}", "", Path()), written, environ, server, [])
+            upstream = _upstream(
+                Place(f"found {found.variable}", "", Path()), written, environ, server, findings, discovered=True
+            )
         except SettingsError as exc:
             findings.append(f"{exc}; left out")
             continue

@@ -16,7 +16,9 @@ import msgspec
 
 T = TypeVar("T")
 
-_SECRET_WORDS = frozenset("apikey auth authorization bearer cookie credential key password secret token".split())
+_SECRET_WORDS = frozenset(
+    ("apikey", "auth", "authorization", "bearer", "cookie", "credential", "key", "password", "secret", "token")
+)
 _TYPES = {
     "array": "a list",
     "bool": "a boolean",
@@ -62,7 +64,7 @@ def read(path: Path) -> Mapping[str, object]:
         raise SettingsError(f"{path}: not valid TOML: {exc}") from exc
 
 
-def typed(place: Place, table: Mapping[str, object], kind: type[T], *, secret: str = "") -> T:  # noqa: S107 - advice
+def typed(place: Place, table: Mapping[str, object], kind: type[T], *, secret: str = "") -> T:
     """`table` as `kind`. Raises SettingsError; `secret` is what to say where an unknown name looks like a key's."""
     hints = get_type_hints(kind)
     for key in table:
@@ -108,7 +110,8 @@ def _found(table: object, path: str) -> tuple[str, object]:
         if isinstance(value, list):
             steps += f"[{index}]"
             value = value[int(index)]
-        elif isinstance(value, dict):
+        else:
+            assert isinstance(value, dict)
             key = name or next(key for key, entry in value.items() if not isinstance(entry, str))
             steps += f".{key}"
             value = value[key]

@@ -138,7 +138,14 @@ VENDORS: tuple[Vendor, ...] = (
             tool_choice="auto",  # §4: thinking, on by default, rejects the rest
             json_schema="object",  # §9
             effort="thinking",  # §6
-            effort_values={"minimal": "low", "medium": "high", "xhigh": "high"},  # §6, their own table
+            effort_values={  # §6: low, high and max, and their own table for the rest
+                "minimal": "low",
+                "low": "low",
+                "medium": "high",
+                "high": "high",
+                "xhigh": "high",
+                "max": "max",
+            },
             reasoning_replay="tools",  # §6: 400 without it
         ),
     ),
@@ -351,12 +358,12 @@ def ollama_url(host: str) -> str:
     """The base_url behind OLLAMA_HOST: `[scheme://]host[:port]`, each part with Ollama's own default.
 
     The variable is also what the Ollama server binds to, so the address that means "every interface" is read as this
-    machine. An unreadable port is left in place, for the check of base_url to name.
+    machine. What cannot be read is left in place, for the check of base_url to name.
     """
     scheme, separator, rest = host.strip().rstrip("/").rpartition("://")
     scheme = scheme or "http"
-    split = urlsplit(f"{scheme}://{rest}")
     try:
+        split = urlsplit(f"{scheme}://{rest}")
         port = split.port
     except ValueError:
         return f"{scheme}://{rest}/v1"
