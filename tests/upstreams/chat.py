@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
@@ -27,11 +27,16 @@ _OVER = HttpError(500, "the script is over", type="server_error", headers={"x-sh
 Script = Iterable[Step] | Callable[[SentChat], Step]
 
 
+class _Dropped(Exception):
+    """Raised when the script wants the connection gone."""
+
+
 class ChatUpstream:
     """A provider that listens on a free port of loopback while its context is open.
 
     `script` is one step per accepted request, or a function of the request. Refused requests use up no step; a request
-    after the last step is answered with 500. With `key`, requests must carry it.
+    after the last step is answered with 500. With `key`, requests must carry it. What a script function raises is
+    answered with 500 too, and raised again when the context ends.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class ChatUpstream:
         self._strictness = strictness
         self._models = models
         self._key = key
+        self._failure: Exception | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chat upstream")
 
@@ -57,6 +63,15 @@ class ChatUpstream:
         else:
             steps = iter(script)
             self._next = lambda request: next(steps, _OVER)
+
+    def wait(self, count: int, *, timeout: float = 5) -> SentRequest:
+        """Wait until that many requests have come, and give the last of them. Raises TimeoutError."""
+        deadline = monotonic() + timeout
+        while len(self.requests) < count:
+            if monotonic() > deadline:
+                raise TimeoutError(f"expected {count} requests within {timeout} s, got {len(self.requests)}")
+            sleep(0.005)
+        return self.requests[count - 1]
 
     @property
     def objections(self) -> list[Objection]:
@@ -79,6 +94,8 @@ class ChatUpstream:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self._loop.close()
+        if self._failure and exc is None:
+            raise self._failure
 
     async def _listen(self) -> int:
         app = web.Application(client_max_size=256 * 1024**2)
@@ -109,8 +126,13 @@ class ChatUpstream:
             return web.Response(status=400, body=objection.body(), content_type="application/json")
         try:
             return await _play(self._next(sent.chat).actions(sent.chat), request)
+        except _Dropped:
+            raise asyncio.CancelledError from None
         except (asyncio.CancelledError, ConnectionError):
             sent.left.set()
+            raise
+        except Exception as error:  # an assertion in the script: the test has to hear of it
+            self._failure = error
             raise
 
     def _objection(self, body: bytes) -> Objection | None:
@@ -142,10 +164,10 @@ async def _play(actions: Iterable[Action], request: web.Request) -> web.StreamRe
                 await asyncio.Event().wait()
             case Cut():
                 transport.close()
-                raise asyncio.CancelledError
+                raise _Dropped
             case Reset():
                 connection = transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 transport.abort()
-                raise asyncio.CancelledError
+                raise _Dropped
     return response

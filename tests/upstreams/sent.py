@@ -88,7 +88,7 @@ class SentRequest:
     at: float
     objection: Objection | None
     left: threading.Event = field(default_factory=threading.Event)
-    """Set when the client goes away before the answer is out."""
+    """Set when the client goes away before the answer is out, or the provider is closed before that."""
 
     @property
     def chat(self) -> SentChat:

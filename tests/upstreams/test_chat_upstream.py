@@ -32,6 +32,7 @@ from tests.upstreams.script import (
     text,
     thought,
 )
+from tests.upstreams.sent import SentChat
 from tests.upstreams.strictness import COMPATIBLE, DEEPSEEK, MISTRAL, OPENAI, Objection, Strictness, check
 
 Body = dict[str, Any]
@@ -77,10 +78,7 @@ def posting(upstream: ChatUpstream) -> Iterator[socket.socket]:
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(payload)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", upstream.port), timeout=5) as client:
         client.sendall(head.encode() + payload)
-        deadline = time.monotonic() + 5
-        while not upstream.requests:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        upstream.wait(1)
         yield client
 
 
@@ -310,6 +308,14 @@ def test_a_request_after_the_last_step_is_an_error() -> None:
         assert post(upstream).status == 500
         upstream.follow([answer(text("more"))])
         assert post(upstream).status == 200
+
+
+def test_what_the_script_raises_reaches_the_test() -> None:
+    def script(request: SentChat) -> Step:
+        raise LookupError(f"no answer to {request.messages[0].text!r}")
+
+    with pytest.raises(LookupError, match="no answer to 'hi'"), ChatUpstream(script) as upstream:
+        assert post(upstream).status == 500
 
 
 def test_keys_models_and_unknown_paths() -> None:
@@ -563,6 +569,17 @@ def test_a_stall_lasts_until_the_client_leaves(step: Step) -> None:
         with posting(upstream):
             assert not upstream.requests[0].left.wait(0.05)
         assert upstream.requests[0].left.wait(2)
+
+
+def test_a_client_that_was_dropped_has_not_left() -> None:
+    with ChatUpstream([death("after_head")]) as upstream, pytest.raises(http.client.IncompleteRead):
+        post(upstream)
+    assert not upstream.requests[0].left.is_set()
+
+
+def test_waiting_for_a_request_that_never_comes_ends() -> None:
+    with ChatUpstream() as upstream, pytest.raises(TimeoutError, match="expected 1 requests"):
+        upstream.wait(1, timeout=0.02)
 
 
 def test_closing_the_provider_ends_a_stall() -> None:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -47,6 +48,7 @@ def build_app(services: Services) -> ASGIApp:
             Route("/health", health.report, methods=["GET"]),
         ],
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     keys = Keys((key.owner, key.sha256) for key in services.settings.keys)
     return RequestId(Access(Faults(router), keys=keys))
@@ -73,6 +75,8 @@ class Faults:
         scope["app"] = self  # routes then raise for a path or method nobody serves, instead of answering in plain text
         try:
             await self._app(scope, receive, noting)
+        except ClientDisconnect:
+            pass  # it left in the middle of its request, and nobody is there to be told
         except Exception as error:
             # The last frame of the request.
             if isinstance(error, HTTPException):

@@ -257,7 +257,6 @@ _PRIVATE: tuple[tuple[re.Pattern[str], str], ...] = (
         "[host]",
     ),
     (re.compile(r"(?<![\w.])(?:localhost|\d{1,3}(?:\.\d{1,3}){3})(?::\d{1,5})?(?![\w.]\w)", re.I), "[host]"),
-    (re.compile(r"\b(host|to|at|from) [a-z0-9_-]{1,63}:\d{1,5}(?!\w)", re.I), r"\1 [host]"),
     (
         re.compile(r"\[[0-9a-f:]{2,39}\](?::\d{1,5})?|(?<![\w:])(?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}(?![\w:])", re.I),
         "[host]",

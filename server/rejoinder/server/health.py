@@ -1,5 +1,6 @@
 """Whether this server can do its work: the store takes writes, and no shutdown is under way (reliability.md §2)."""
 
+import asyncio
 from importlib.metadata import version
 
 import anyio
@@ -13,6 +14,9 @@ from rejoinder.store import StoreError
 
 PROBE_EVERY = 5.0
 """Seconds between two looks at the store."""
+
+PROBE_TIMEOUT = 10.0
+"""Seconds the store has to take a tiny write (reliability.md §2)."""
 
 _logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -39,8 +43,9 @@ class Health:
     async def look(self) -> None:
         condition = self._services.condition
         try:
-            await self._services.store.probe()
-        except StoreError as error:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                await self._services.store.probe()
+        except (StoreError, TimeoutError) as error:
             if condition.store_works:
                 _logger.error("store does not work", exc_info=error)
             condition.store_works = False

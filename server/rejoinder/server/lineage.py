@@ -20,7 +20,7 @@ _READABLE = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """`coming` are the request's own items, references resolved; `conversation` is all of it, paired."""
+    """`conversation` is all of it, paired; `coming` are the request's own items in it, references resolved."""
 
     coming: Sequence[Item]
     conversation: Paired
@@ -35,7 +35,8 @@ async def lineage(request: CreateRequest, store: Store, *, owner: str) -> Lineag
     previous = request.fields.previous_response_id
     past = await _past(previous, store, owner) if previous is not None else []
     coming = [await _resolved(item, f"input[{index}]", past, store, owner) for index, item in enumerate(request.input)]
-    return Lineage(coming, paired(past, coming))
+    conversation = paired(past, coming)
+    return Lineage(conversation.items[len(past) :], conversation)
 
 
 async def _past(previous: str, store: Store, owner: str) -> list[Item]:

@@ -88,12 +88,12 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)(cookie[\"']?\s{0,4}[:=,]\s{0,4}(?:b?[\"'])?)[^\r\n\"']+"), rf"\1{_GONE}"),
     (
         re.compile(
-            rf"(?i)((?:{_NAMED})[\"']?\s{{0,4}}[:=,]\s{{0,4}}(?:b?[\"'])?)"
-            r"(?:(?:bearer|basic|digest|token)\s{1,4})?[^\s\"',;}\])&]+"
+            rf"(?i)((?:{_NAMED})[\"']?\s{{0,4}}[:=,]\s{{0,4}}(?:b?[\"'])?+)"
+            r"(?!\[redacted\])(?:(?:bearer|basic|digest|token)\s{1,4})?[^\s\"',;}\])&]+"
         ),
         rf"\1{_GONE}",
     ),
-    (re.compile(r"(?i)\b(bearer\s{1,4})[\w.~+/=*-]{6,}"), rf"\1{_GONE}"),
+    (re.compile(r"(?i)\b(bearer\s{1,4})(?!(?:tokens?|auth[a-z]{0,12}|header|key)\b)[\w.~+/=*-]{6,}"), rf"\1{_GONE}"),
     (
         re.compile(r"(?i)([?&](?:key|token|sig|signature|x-amz-(?:credential|signature|security-token))=)[^&\s\"'#]+"),
         rf"\1{_GONE}",

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import signal
 import sys
 from types import FrameType
 
@@ -31,11 +30,11 @@ class DrainingServer(uvicorn.Server):
         if not running.draining:
             running.draining = True
             # A signal arrives between two steps of the loop's thread, so the timer is set from within the loop.
-            loop = asyncio.get_event_loop_policy().get_event_loop()
+            loop = asyncio.get_running_loop()
             loop.call_soon_threadsafe(loop.call_later, self._services.settings.server.drain_timeout, running.stop)
         super().handle_exit(sig, frame)
         # uvicorn raises the signal again once it is done, so that its own exit shows it; here a drain is a success.
-        self._captured_signals = [name for name in self._captured_signals if name != signal.SIGTERM]
+        self._captured_signals.clear()
 
 
 def serve(settings: Settings) -> None:

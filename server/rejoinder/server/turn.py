@@ -152,7 +152,7 @@ async def _answered(
         try:
             return await _asked(prompt, provider, out, sink, outcome, services)
         except UpstreamError as error:
-            if error.code != "context_length_exceeded" or out.has_started:
+            if error.code != "context_length_exceeded" or not out.is_empty:
                 raise
             shorter = shortened(prompt) if prompt.request.fields.truncation == "auto" else None
             if shorter is None:
@@ -248,6 +248,7 @@ async def _kept(
             await services.store.save(record, owner=owner)
     except (StoreError, TimeoutError) as error:
         gone = isinstance(error, Missing)
+        services.condition.saw(error)
         _logger.error("response not stored", response=record.id, exc_info=error)
         message = (
             f"Previous response with id '{record.parent}' was deleted while this response was generated."

@@ -17,6 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NoReturn, TypeVar
@@ -117,8 +118,6 @@ class DiskBackend:
         self._writer = _started("rejoinder-store-writer", self._write_all)
         self._readers = [_started(f"rejoinder-store-reader-{n}", self._read_all) for n in range(_READERS)]
 
-    # The verbs.
-
     async def get(self, keys: Sequence[str]) -> list[bytes | None]:
         return await self._in_reader(lambda: [self._cache.get(key) for key in keys])
 
@@ -133,7 +132,10 @@ class DiskBackend:
         await outcome
 
     async def probe(self) -> None:
-        free = shutil.disk_usage(self.location).free
+        try:
+            free = shutil.disk_usage(self.location).free
+        except OSError as exc:
+            raise StoreError(f"'{self.location}' cannot be looked at: {exc}") from exc
         if free < self._least_free:
             raise StoreError(f"expected {self._least_free} bytes of free space, got {free}")
         await self.commit(Change(puts={_PROBE: b""}))
@@ -156,8 +158,6 @@ class DiskBackend:
     def _refuse_when_closed(self) -> None:
         if self._closing is not None:
             raise StoreError("the store is closed")
-
-    # Reading.
 
     async def _in_reader(self, read: Callable[[], T]) -> T:
         self._refuse_when_closed()
@@ -190,8 +190,6 @@ class DiskBackend:
             if value is not None:
                 return key, value
         return None
-
-    # Writing.
 
     def _write_all(self) -> None:
         closing = False
@@ -230,11 +228,10 @@ class DiskBackend:
             outcomes = [_write_failure(exc)]
         else:
             outcomes = self._made_sure(group, outcomes)
-        for pending, outcome in zip(group, outcomes, strict=True):
-            if outcome is None:
-                _tell(pending.loop, _succeed, pending.outcome, None)
-            else:
-                _tell(pending.loop, _fail, pending.outcome, outcome)
+        # One wake-up for the whole group: each is a system call.
+        answers = zip(group, outcomes, strict=True)
+        for loop, told in groupby(answers, key=lambda answer: answer[0].loop):
+            _tell(loop, _settle, list(told))
 
     def _transact(self, changes: Sequence[Change], tries: int = _TRIES) -> list[StoreError | None]:
         """One transaction for all; a change whose conditions do not hold is left out, and fails alone."""
@@ -277,7 +274,11 @@ class DiskBackend:
             raise StoreError(f"the files in '{self.location}' are not those that were opened")
 
     def _erase(self) -> None:
-        """Deleted bytes are overwritten in the database, but their first writing may still stand in the log."""
+        """Deleted bytes are overwritten in the database, but their first writing may still stand in the log.
+
+        What this cannot reach: a copy that stayed in the unused part of a page when SQLite merged it with its
+        neighbours, until that part is used again.
+        """
         # diskcache's public way to a pragma; it is not kept as a setting.
         self._cache.reset("sqlite_wal_checkpoint", "TRUNCATE", update=False)
         if self._log.stat().st_size:
@@ -295,6 +296,14 @@ def _tell(loop: asyncio.AbstractEventLoop, settle: Callable[..., None], *args: o
     # A loop that is closed has nobody left who waits.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(settle, *args)
+
+
+def _settle(answers: Sequence[tuple[_Pending, StoreError | None]]) -> None:
+    for pending, failure in answers:
+        if failure is None:
+            _succeed(pending.outcome, None)
+        else:
+            _fail(pending.outcome, failure)
 
 
 def _succeed(outcome: asyncio.Future[T], result: T) -> None:
@@ -374,8 +383,9 @@ def _expect_setting(name: str, expected: int | str, value: object) -> None:
 
 def _stored_settings(database: Path) -> set[str]:
     with contextlib.closing(sqlite3.connect(database)) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'Settings'").fetchall()
-        return {str(name) for table in tables for (name,) in connection.execute(f"SELECT key FROM {table[0]}")}
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Settings'").fetchall():
+            return set()
+        return {str(name) for (name,) in connection.execute("SELECT key FROM Settings")}
 
 
 def _journal_mode(database: Path) -> object:

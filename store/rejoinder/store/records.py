@@ -28,7 +28,7 @@ import msgspec
 from msgspec import structs
 
 from rejoinder.store.backend import Backend, Change
-from rejoinder.store.errors import Conflict, DamagedRecord, Missing, Refused, StoreError
+from rejoinder.store.errors import Conflict, DamagedRecord, Missing, Refused
 from rejoinder.store.memory import Memory
 from rejoinder.store.values import seal, unseal
 
@@ -123,6 +123,8 @@ class Store:
         Raises `Missing` when its parent is not there (any more), `Refused` when its id is taken (P3) or an item has
         none, `StoreError` when it could not be written.
         """
+        if record.parent is not None and not _RESPONSE_ID.fullmatch(record.parent):
+            raise _missing(record.parent)
         tenant = _tenant(owner)
         key = _living(tenant, record.id)
         puts = {**_index(tenant, record), key: await _sealed(key, record)}
@@ -140,34 +142,31 @@ class Store:
     async def get(self, response_id: str, *, owner: str) -> Record:
         """Raises `Missing`, `DamagedRecord`."""
         tenant = _tenant(owner)
+        epoch = self._epoch
         kept = self._memory.get((tenant, response_id))
         if kept is None:
             [kept] = await self._load(tenant, response_id, leaf=response_id, ancestors=False)
         if not kept.living:
             raise _missing(response_id)
-        self._memory.touch((tenant, response_id))
-        return kept.record
+        return self._remember(tenant, kept, epoch)
 
     async def lineage(self, response_id: str, *, owner: str) -> Sequence[Record]:
         """The record and all it builds on, oldest first (P4). Raises `Missing`, and `DamagedRecord` for any of them."""
         tenant = _tenant(owner)
-        chain: list[Record] = []
+        epoch = self._epoch
+        chain: list[_Kept] = []
         wanted: str | None = response_id
         while wanted is not None:
             kept = self._memory.get((tenant, wanted))
             if kept is None:
-                rest = await self._load(tenant, wanted, leaf=response_id, ancestors=True)
-                chain += [kept.record for kept in rest]
+                chain += await self._load(tenant, wanted, leaf=response_id, ancestors=True)
                 break
             if not (chain or kept.living):
                 raise _missing(response_id)
-            chain.append(kept.record)
+            chain.append(kept)
             wanted = kept.record.parent
-        chain.reverse()
         # The oldest first, so that a history is forgotten from its far end.
-        for record in chain:
-            self._memory.touch((tenant, record.id))
-        return chain
+        return [self._remember(tenant, kept, epoch) for kept in reversed(chain)]
 
     async def find_item(self, item_id: str, *, owner: str) -> bytes:
         """An input or output item of a living record. Raises `Missing`, `DamagedRecord`.
@@ -178,9 +177,9 @@ class Store:
         if home is not None and (item := await self._item(home, item_id, owner)) is not None:
             return item
         key = _entry(_tenant(owner), item_id)
-        [entry] = await self._backend.get([key])
+        [entry] = await self._rows(key)
         if entry is not None:
-            home = _opened(key, entry, "an index entry").decode()
+            home = _opened(key, entry).decode()
             if (item := await self._item(home, item_id, owner)) is not None:
                 return item
         raise Missing("no such item for this owner")
@@ -202,8 +201,6 @@ class Store:
     async def close(self) -> None:
         await asyncio.gather(*self._deletions, return_exceptions=True)
         await self._backend.close()
-
-    # Saving.
 
     async def _adopt(
         self, tenant: str, record: Record, parent: str, puts: dict[str, bytes], absent: dict[str, bytes | None]
@@ -231,8 +228,8 @@ class Store:
         """Why a record was not taken: raises what cannot be mended, and learns the count that was wrong."""
         count_key = _children(tenant, parent)
         self._counts.drop(count_key)
-        taken, ghost, home, count = await self._backend.get(
-            [_living(tenant, record_id), _ghost(tenant, record_id), _living(tenant, parent), count_key]
+        taken, ghost, home, count = await self._rows(
+            _living(tenant, record_id), _ghost(tenant, record_id), _living(tenant, parent), count_key
         )
         if home is None:
             raise _missing(parent)
@@ -240,8 +237,6 @@ class Store:
             raise _taken(record_id)
         if count is not None:
             self._counts.put(count_key, count)
-
-    # Loading.
 
     async def _load(self, tenant: str, response_id: str, *, leaf: str, ancestors: bool) -> list[_Kept]:
         """A record, and its ancestors if wanted, youngest first, in one trip to the backend.
@@ -253,7 +248,6 @@ class Store:
         found: list[_Kept] = []
         seen: set[str] = set()
         wanted: str | None = response_id
-        epoch = self._epoch
 
         def follow(key: str, value: bytes) -> Sequence[str]:
             nonlocal wanted
@@ -279,24 +273,32 @@ class Store:
             raise _missing(leaf)
         if wanted is not None:
             await self._explain(tenant, leaf, wanted)
-        return [self._remember(tenant, kept, epoch) for kept in found]
+        return found
 
     async def _explain(self, tenant: str, leaf: str, wanted: str) -> None:
         """Something in a lineage was not there: fine if all of it is being deleted, else never a shorter history."""
-        [still] = await self._backend.get([_living(tenant, leaf)])
+        [still] = await self._rows(_living(tenant, leaf))
         if still is None:
             raise _missing(leaf)
         raise DamagedRecord(f"'{wanted}', which '{leaf}' builds on, is not there")
 
-    def _remember(self, tenant: str, kept: _Kept, epoch: int) -> _Kept:
-        """The one to hand out: what is at hand already, or `kept`."""
+    def _remember(self, tenant: str, kept: _Kept, epoch: int) -> Record:
+        """The record to hand out: the one at hand already, or `kept`, which is at hand from here on."""
         place = (tenant, kept.record.id)
         known = self._memory.get(place)
         if known is not None:
-            return known
+            self._memory.touch(place)
+            return known.record
         if epoch == self._epoch:
             self._memory.put(place, kept, _weight(kept.record))
-        return kept
+        return kept.record
+
+    async def _rows(self, *keys: str) -> list[bytes | None]:
+        try:
+            return await self._backend.get(keys)
+        except DamagedRecord as exc:
+            names = ", ".join(map(_name, keys))
+            raise DamagedRecord(f"one of {names} cannot be read: {exc}") from exc
 
     async def _item(self, response_id: str, item_id: str, owner: str) -> bytes | None:
         try:
@@ -304,8 +306,6 @@ class Store:
         except Missing:
             return None
         return next((item for item in (*record.input, *record.output) if _named.decode(item).id == item_id), None)
-
-    # Deleting.
 
     async def _delete(self, tenant: str, response_id: str) -> None:
         while True:
@@ -327,7 +327,7 @@ class Store:
     async def _planned(self, tenant: str, response_id: str) -> _Plan:
         key, count_key = _living(tenant, response_id), _children(tenant, response_id)
         [kept] = await self._load(tenant, response_id, leaf=response_id, ancestors=False)
-        [count] = await self._backend.get([count_key])
+        [count] = await self._rows(count_key)
         plan = _Plan(deletes=[key], expect={count_key: count}, present=[key], touched=[response_id])
         await self._plan_entries(plan, tenant, kept.record)
         if count is not None:
@@ -339,9 +339,9 @@ class Store:
 
     async def _plan_entries(self, plan: _Plan, tenant: str, record: Record) -> None:
         keys = list(_index(tenant, record))
-        for key, entry in zip(keys, await self._backend.get(keys), strict=True):
+        for key, entry in zip(keys, await self._rows(*keys), strict=True):
             # A later record may have taken the entry over; then it stays.
-            if entry is not None and _opened(key, entry, "an index entry").decode() == record.id:
+            if entry is not None and _opened(key, entry).decode() == record.id:
                 plan.deletes.append(key)
                 plan.expect[key] = entry
 
@@ -349,7 +349,7 @@ class Store:
         """Take one child from the parent; a ghost that has none left goes, and so on upwards."""
         while parent is not None:
             home, ghost, count_key = _living(tenant, parent), _ghost(tenant, parent), _children(tenant, parent)
-            living, departed, count = await self._backend.get([home, ghost, count_key])
+            living, departed, count = await self._rows(home, ghost, count_key)
             if count is None or (living is None and departed is None):
                 return  # Damaged. Bytes that stay are a lesser harm than a living record's history.
             plan.touched.append(parent)
@@ -442,14 +442,19 @@ def _counted(key: str, count: int) -> bytes:
 
 
 def _count(key: str, value: bytes | None) -> int:
-    return 0 if value is None else int(_opened(key, value, "a count of children"))
+    return 0 if value is None else int(_opened(key, value))
 
 
-def _opened(key: str, value: bytes, name: str) -> bytes:
+def _opened(key: str, value: bytes) -> bytes:
     try:
         return unseal(key, value)
     except ValueError as exc:
-        raise DamagedRecord(f"{name} cannot be read: {exc}") from exc
+        raise DamagedRecord(f"{_name(key)} cannot be read: {exc}") from exc
+
+
+def _name(key: str) -> str:
+    """A key for people: without the owner, which may be derived from a secret."""
+    return f"'{key.partition('/')[2]}'"
 
 
 def _weight(record: Record) -> int:
