@@ -4,6 +4,7 @@ An upstream knows only functions with JSON arguments. A function call streams th
 streams the text inside them; the others wait for the whole, since their items have no deltas for a part of it.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
 
 
 class CallWriter(Protocol):
-    """Writes one call: argument text as it comes, then the end."""
+    """Writes one call: argument text as it comes, then the end. `is_open`: its item was announced, or never will be."""
+
+    is_open: bool
 
     def arguments(self, delta: str) -> None: ...
+
+    def settle(self) -> None:
+        """Something else begins: a call that is whole takes its place in the output before it."""
 
     def close(self, status: ItemStatus) -> None:
         """Raises UpstreamError when the arguments are not those of the tool."""
@@ -47,6 +53,8 @@ def writer_for(target: Target, call_id: str, out: "Composer") -> CallWriter:
 
 
 class _FunctionCall:
+    is_open = True
+
     def __init__(self, target: Target, call_id: str, out: "Composer") -> None:
         self._out = out
         self._item = responses.FunctionCallItem(
@@ -61,6 +69,9 @@ class _FunctionCall:
             out = self._out
             out.emit(events.ArgumentsDelta(out.number(), self._item.id, self._index, delta))
 
+    def settle(self) -> None:
+        pass
+
     def close(self, status: ItemStatus) -> None:
         out, item = self._out, self._item
         if not self._pieces and status == "completed":
@@ -72,6 +83,8 @@ class _FunctionCall:
 
 
 class _CustomCall:
+    is_open = True
+
     def __init__(self, target: Target, call_id: str, out: "Composer") -> None:
         self._out = out
         self._item = responses.CustomCallItem(
@@ -82,6 +95,9 @@ class _CustomCall:
 
     def arguments(self, delta: str) -> None:
         self._emit(self._text.feed(delta))
+
+    def settle(self) -> None:
+        pass
 
     def close(self, status: ItemStatus) -> None:
         out, item = self._out, self._item
@@ -99,7 +115,12 @@ class _CustomCall:
 class LeftOut:
     """A call beyond the one the client allows: it never reaches the client, nor any later request."""
 
+    is_open = True
+
     def arguments(self, delta: str) -> None:
+        pass
+
+    def settle(self) -> None:
         pass
 
     def close(self, status: ItemStatus) -> None:
@@ -114,14 +135,24 @@ class _Whole:
         self._call_id = call_id
         self._out = out
         self._pieces: list[str] = []
+        self.is_open = False
 
     def arguments(self, delta: str) -> None:
         self._pieces.append(delta)
 
+    def settle(self) -> None:
+        # Arguments are an object, and to a whole object nothing can be added.
+        if "".join(self._pieces).rstrip().endswith("}"):
+            with suppress(UpstreamError):
+                self.close("completed")
+
     def close(self, status: ItemStatus) -> None:
+        if self.is_open:
+            return
         text = "".join(self._pieces)
         try:
             self._write(text.encode(), status)
+            self.is_open = True
         except msgspec.MsgspecError as error:
             if status == "incomplete":
                 return  # cut off before it meant anything, and never announced

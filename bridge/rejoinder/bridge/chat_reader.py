@@ -12,11 +12,12 @@ from msgspec import Raw, Struct
 from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.envelope import Envelope
 from rejoinder.bridge.errors import BrokenStream
+from rejoinder.bridge.fragments import joined_chunks, joined_details, shown
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.bridge.rejection import stream_error
 from rejoinder.bridge.think_tags import ThinkTags
 from rejoinder.wire import sse
-from rejoinder.wire.responses import InputDetails, OutputDetails, UrlCitation, Usage
+from rejoinder.wire.responses import InputDetails, ItemStatus, OutputDetails, UrlCitation, Usage
 
 MAX_BODY = 64 * 2**20
 """Bytes of a whole JSON answer."""
@@ -199,10 +200,10 @@ class ChatReader:
             raise BrokenStream("the stream ended before the answer did")
         if self._finish in _FAILED:
             raise BrokenStream(f"the provider ended the answer with '{self._finish}'")
-        self._flush()
-        self._thinking.end()
-        self._calls.end()
         status, reason = _STATUS.get(self._finish or "", ("completed", None))
+        self._flush()
+        self._thinking.end(status=status)
+        self._calls.end()
         self._out.finish(status, usage=usage_of(self._usage), at=at, reason=reason)
 
     def _sniff(self, data: bytes) -> None:
@@ -223,6 +224,7 @@ class ChatReader:
 
     def _whole(self, body: bytes) -> None:
         self._is_whole = True
+        self._thinking.is_whole = True
         self._chunk(body)
         self._done = True
 
@@ -235,8 +237,10 @@ class ChatReader:
 
     def _chunk(self, data: bytes) -> None:
         try:
+            if not data.isascii():
+                data.decode()  # msgspec takes what it hands on as it is for UTF-8
             chunk = _CHUNK.decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BrokenStream(f"the provider sent something that is no chunk of an answer: {error}") from error
         if len(chunk.error) > 4:  # neither left out nor null
             raise stream_error(data)
@@ -262,6 +266,10 @@ class ChatReader:
         elif delta.reasoning:
             # OpenRouter sends the same text here and in its details.
             self._thinking.text("reasoning", delta.reasoning)
+        elif delta.reasoning_details:
+            # Snowflake sends it in the details alone.
+            for text in filter(None, map(shown, delta.reasoning_details)):
+                self._thinking.text("reasoning", text)
         if delta.reasoning_details:
             self._thinking.details(delta.reasoning_details)
         if len(delta.extra_content) > 4:
@@ -351,6 +359,8 @@ class _Thinking:
         self._parts: list[Raw] = []
         self._extra: Raw | msgspec.UnsetType = msgspec.UNSET
         self.is_open = False
+        self.is_whole = False
+        """Whether the answer is one body, where nothing is a fragment of anything."""
 
     def text(self, field: str, text: str) -> None:
         self.is_open = True
@@ -373,21 +383,22 @@ class _Thinking:
         self.is_open = True
         self._extra = raw
 
-    def end(self, calls: dict[str, Raw] | None = None) -> None:
+    def end(self, calls: dict[str, Raw] | None = None, status: ItemStatus = "completed") -> None:
         if not self.is_open and not calls:
             return
         self.is_open = False
         state: list[Raw] = []
-        if self._pieces and not self._parts:
+        # Details and lists say it themselves; the same text twice would be read, and paid for, twice.
+        if self._pieces and not self._parts and not (self._details and self._field == "reasoning"):
             state.append(_raw(_Part(field=self._field, text="".join(self._pieces))))
         if self._details:
-            state.append(_raw(_Part(details=self._details)))
+            state.append(_raw(_Part(details=self._details if self.is_whole else joined_details(self._details))))
         if self._parts:
-            state.append(_raw(_Part(content=self._parts)))
+            state.append(_raw(_Part(content=self._parts if self.is_whole else joined_chunks(self._parts))))
         if self._extra is not msgspec.UNSET:
             state.append(_raw(_Part(extra_content=self._extra)))
         self._pieces, self._details, self._parts, self._extra = [], [], [], msgspec.UNSET
-        self._out.end_reasoning(state, calls)
+        self._out.end_reasoning(state, calls, status)
 
 
 class _Calls:

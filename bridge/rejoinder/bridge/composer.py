@@ -11,6 +11,7 @@ what has to be open, closes what has to be closed, numbers everything, and keeps
 
 Reasoning closes when text or a call opens; a message closes when reasoning or a call opens (mapping.md §6). Calls stay
 open side by side until the end: a provider may add to any of them, and text that parses is not text that is finished.
+Only a call whose item comes whole is written as soon as something follows it, so that the output keeps the order.
 """
 
 from collections.abc import Callable, Set
@@ -115,12 +116,16 @@ class Composer:
         if delta:
             reasoning.text(delta)
 
-    def end_reasoning(self, parts: list[Raw], calls: dict[str, Raw] | None = None) -> None:
-        """Reasoning is over, and this is what its issuer wants back. Opens an empty item when there is none to carry
-        it (mapping.md §5)."""
+    def end_reasoning(
+        self, parts: list[Raw], calls: dict[str, Raw] | None = None, status: ItemStatus = "completed"
+    ) -> None:
+        """Reasoning is over, or was cut off, and this is what its issuer wants back. Opens an empty item, which nothing
+        can cut off, when there is none to carry it (mapping.md §5)."""
+        if self._reasoning is None:
+            status = "completed"
         reasoning = self._reasoning or self._open_reasoning()
         self._reasoning = None
-        reasoning.close("completed", self._seal(parts, calls or {}))
+        reasoning.close(status, self._seal(parts, calls or {}))
 
     def reserve(self, call_id: str | None) -> str:
         """The id a call will have: the provider's own where it can serve, else a new one."""
@@ -147,6 +152,7 @@ class Composer:
             return
         self._close_reasoning("completed")
         self._close_message("completed")
+        self._settle_calls()
         self._calls[key] = writer_for(self._toolbox.target_of(name), call_id, self)
 
     def arguments(self, key: str, delta: str) -> None:
@@ -161,7 +167,7 @@ class Composer:
     @property
     def is_empty(self) -> bool:
         """Whether nothing at all was reported so far."""
-        return self._next_index == 0
+        return self._next_index == 0 and not self._calls
 
     def finish(
         self, status: Literal["completed", "incomplete"], *, usage: Usage, at: int, reason: str | None = None
@@ -228,11 +234,13 @@ class Composer:
 
     def _open_message(self) -> "_Message":
         self._close_reasoning("completed")
+        self._settle_calls()
         self._message = _Message(self)
         return self._message
 
     def _open_reasoning(self) -> "_Reasoning":
         self._close_message("completed")
+        self._settle_calls()
         self._reasoning = _Reasoning(self, self._raw)
         return self._reasoning
 
@@ -246,16 +254,27 @@ class Composer:
             self._reasoning.close(status, None)
             self._reasoning = None
 
+    def _settle_calls(self) -> None:
+        for call in self._calls.values():
+            call.settle()
+
     def _close_all(self, status: ItemStatus, *, broken: bool = False) -> None:
         # Only the item that was being written is cut; an incomplete item must be the last one (open-responses.md §2).
         # In a broken answer a call whose arguments make no sense is left out: it was never announced.
-        calls = list(self._calls.values())
-        self._calls.clear()
+        # A call that fails leaves the others open, so that a failed answer closes them too.
+        cut_elsewhere = self._message is not None or self._reasoning is not None
+        newest_is_done = self._next_index - 1 in self._done
         self._close_reasoning(status)
-        for number, call in enumerate(calls):
-            last = number == len(calls) - 1 and self._message is None
+        while self._calls:
+            key = next(iter(self._calls))
+            call = self._calls.pop(key)
+            last = not self._calls and not cut_elsewhere
+            if status == "incomplete" and not last and not call.is_open:
+                self.notes.append("a call that was written beside others was left out of an incomplete answer")
+                continue
+            cut = last and not (call.is_open and newest_is_done)
             try:
-                call.close(status if last else "completed")
+                call.close(status if cut else "completed")
             except UpstreamError:
                 if not broken:
                     raise

@@ -41,7 +41,7 @@ def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
         _pair(item, opened, seen)
     old = {item.id for item in past if item.id is not None} if any(item.id for item in coming) else set()
     for item in coming:
-        if item.id is not None and item.id in old and not isinstance(item.view, OUTPUTS):
+        if item.id is not None and item.id in old and item.type not in OUTPUTS:
             raise BadRequest(
                 f"Duplicate item found with id {item.id}. It is in the conversation already.", param="input"
             )
@@ -55,8 +55,7 @@ def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
 
 
 def _pair(item: Item, opened: dict[str, Item], seen: set[str]) -> None:
-    view = item.view
-    if isinstance(view, CALLS):
+    if item.type in CALLS:
         call_id = call_id_of(item)
         if call_id is None:
             return  # a search the server ran itself
@@ -66,7 +65,7 @@ def _pair(item: Item, opened: dict[str, Item], seen: set[str]) -> None:
             )
         opened[call_id] = item
         seen.add(call_id)
-    elif isinstance(view, OUTPUTS):
+    elif item.type in OUTPUTS:
         call_id = call_id_of(item)
         if call_id is None:
             return

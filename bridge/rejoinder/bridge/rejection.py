@@ -47,6 +47,9 @@ _CODES = {
 }
 
 
+_ERROR_STATUS = re.compile("[45][0-9][0-9]")
+
+
 class _Fields(Struct):
     """The union of the envelopes seen; every field is optional and of any kind."""
 
@@ -78,7 +81,7 @@ def rejection(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
 def stream_error(body: bytes) -> UpstreamError:
     """The error an object inside a stream, or a 200 answer, describes."""
     found = _read(body)
-    status = int(found.code) if found.code and found.code.isdecimal() and 400 <= int(found.code) <= 599 else 502
+    status = int(found.code) if _ERROR_STATUS.fullmatch(found.code) else 502
     message = found.message or "the provider reported an error without a message"
     return UpstreamError(message, status=status, code=_code(status, found))
 
@@ -92,8 +95,9 @@ class _Found(Struct):
 
 def _read(body: bytes) -> _Found:
     try:
+        body.decode()  # msgspec does not look at what it hands on as it is
         outer = _DECODER.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # Plain text or a page from a proxy in between: its first line is all a person can use.
         text = body[:2000].decode("utf-8", "replace").strip()
         return _Found(message="" if text.startswith(("<", "{", "[")) else text.split("\n", 1)[0][:500])
@@ -121,13 +125,40 @@ def _code(status: int, found: _Found) -> str:
         return "invalid_prompt"
     if status in (402, 429) and _QUOTA.search(said):
         return "insufficient_quota"
+    named = found.code or found.type
+    if status in (400, 502) and named in _BLAMES_THE_INPUT:
+        return named
     if status in _CODES:
         return _CODES[status]
-    named = found.code or found.type
     return named if named in _STREAM_CODES else "server_error"
 
 
 _STREAM_CODES = frozenset(("rate_limit_exceeded", "insufficient_quota", "invalid_prompt", "server_is_overloaded"))
+
+_BLAMES_THE_INPUT = frozenset(
+    (
+        "bio_policy",
+        "cyber_policy",
+        "data_residency_mismatch",
+        "empty_image_file",
+        "failed_to_download_image",
+        "image_content_policy_violation",
+        "image_file_not_found",
+        "image_file_too_large",
+        "image_parse_error",
+        "image_too_large",
+        "image_too_small",
+        "invalid_base64_image",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_image_mode",
+        "invalid_image_url",
+        "invalid_prompt",
+        "misalignment_policy_violation",
+        "unsupported_image_media_type",
+    )
+)
+"""Codes of `response.error` that say what to change, and so keep their name (objects.md §3, mapping.md §6)."""
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -11,18 +11,20 @@ class ThinkTags:
     """Splits a text that arrives in pieces into reasoning and answer.
 
     Only an answer that starts with the tag is split (white space may come first); a tag later on is part of the text.
-    Without a closing tag everything is reasoning. `prefilled`: the template wrote the opening tag itself.
+    Without a closing tag everything is reasoning; line breaks after one belong to neither. `prefilled`: the template
+    wrote the opening tag itself.
     """
 
     def __init__(self, *, prefilled: bool = False) -> None:
         self._close = "</think>" if prefilled else ""
         self._waiting = ""
         self._undecided = not prefilled
+        self._after_tag = False  # nothing but line breaks came since the closing tag
 
     def feed(self, delta: str) -> Iterator[tuple[bool, str]]:
         """Pairs of (is it reasoning, text) that are certain now."""
         if not self._undecided and not self._close:
-            yield False, delta
+            yield from self._answer(delta)
             return
         text = self._waiting + delta
         self._waiting = ""
@@ -51,15 +53,23 @@ class ThinkTags:
         before, tag, after = text.partition(self._close)
         if tag:
             self._close = ""
+            self._after_tag = True
             if before:
                 yield True, before
-            if answer := after.lstrip("\n"):
-                yield False, answer
+            yield from self._answer(after)
             return
         held = _overlap(text, self._close)
         self._waiting = text[len(text) - held :]
         if certain := text[: len(text) - held]:
             yield True, certain
+
+    def _answer(self, text: str) -> Iterator[tuple[bool, str]]:
+        # vLLM sends the line breaks by themselves; alone before a call they would be a message of nothing.
+        if self._after_tag:
+            text = text.lstrip("\n")
+            self._after_tag = not text
+        if text:
+            yield False, text
 
 
 def _overlap(text: str, tag: str) -> int:

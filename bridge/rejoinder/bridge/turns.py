@@ -6,10 +6,10 @@ tools are decided once, here.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
 from rejoinder.bridge.envelope import Envelope
 from rejoinder.bridge.errors import Unsupported
@@ -46,13 +46,11 @@ from rejoinder.wire.items import (
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True, gc=False):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True, gc=False):
     """`url` is `https:` or `data:`."""
 
     url: str | None
@@ -60,8 +58,7 @@ class Image:
     detail: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Struct, frozen=True, gc=False):
     """`data` is a data URL."""
 
     data: str | None
@@ -70,27 +67,23 @@ class File:
     name: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
+class Audio(Struct, frozen=True, gc=False):
     data: str
     format: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True, gc=False):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Thought:
+class Thought(Struct, frozen=True):
     """Reasoning that came before what follows it. `envelope` is there when it may go back to this upstream."""
 
     text: str
     envelope: Envelope | None
 
 
-@dataclass(frozen=True, slots=True)
-class CallPart:
+class CallPart(Struct, frozen=True, gc=False):
     """A call of a function of the toolbox. `arguments` is JSON text, as the model wrote it or as we would offer it."""
 
     call_id: str
@@ -101,53 +94,57 @@ class CallPart:
 Piece = Text | Image | File | Audio | Refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     call_id: str
     pieces: tuple[Piece, ...]
 
 
-@dataclass(slots=True)
-class Turn:
+class Turn(Struct):
     role: Role
-    parts: list[Piece | Thought | CallPart | Result] = field(default_factory=list)
+    parts: list[Piece | Thought | CallPart | Result]
 
 
-def turns(items: Iterable[Item], toolbox: Toolbox, opened: Mapping[str, Envelope]) -> list[Turn]:
+def turns(items: Sequence[Item], toolbox: Toolbox, opened: Mapping[str, Envelope]) -> list[Turn]:
     """The conversation as turns. `opened` maps the `encrypted_content` values this upstream issued to what they hold.
 
     Raises Unsupported for an item no dialect that is built on turns can say.
     """
-    grouping = _Grouping()
+    found: list[Turn] = []
     for item in _after_open_calls(items):
         role, parts = _said(item, toolbox, opened)
-        if parts:
-            grouping.add(role, parts)
-    return grouping.turns
-
-
-class _Grouping:
-    """A turn is a maximal run of one role; user and system messages stay one by one."""
-
-    def __init__(self) -> None:
-        self.turns: list[Turn] = []
-
-    def add(self, role: Role, parts: Sequence[Piece | Thought | CallPart | Result]) -> None:
-        if role in ("assistant", "tool") and self.turns and self.turns[-1].role == role:
-            self.turns[-1].parts.extend(parts)
+        if not parts:
+            continue
+        # A turn is a maximal run of one role, but user and system messages stay one by one.
+        if found and found[-1].role == role and role in ("assistant", "tool"):
+            found[-1].parts.extend(parts)
         else:
-            self.turns.append(Turn(role, list(parts)))
+            found.append(Turn(role, list(parts)))
+    return found
 
 
-CALLS = (FunctionCall, CustomToolCall, LocalShellCall, ShellCall, ApplyPatchCall, ToolSearchCall)
-OUTPUTS = (
-    FunctionCallOutput,
-    CustomToolCallOutput,
-    LocalShellCallOutput,
-    ShellCallOutput,
-    ApplyPatchCallOutput,
-    ToolSearchOutput,
+CALLS = frozenset(
+    (
+        "function_call",
+        "custom_tool_call",
+        "local_shell_call",
+        "shell_call",
+        "apply_patch_call",
+        "tool_search_call",
+    )
 )
+"""Types of items that wait for an output."""
+
+OUTPUTS = frozenset(
+    (
+        "function_call_output",
+        "custom_tool_call_output",
+        "local_shell_call_output",
+        "shell_call_output",
+        "apply_patch_call_output",
+        "tool_search_output",
+    )
+)
+"""Types of items that answer a call."""
 
 
 def call_id_of(item: Item) -> str | None:
@@ -177,12 +174,18 @@ MAX_REORDERINGS = 100
 """Times the items of one conversation may be put back in order; more is no conversation but an attack."""
 
 
-def _after_open_calls(items: Iterable[Item]) -> Iterator[Item]:
+def _after_open_calls(items: Sequence[Item]) -> Iterable[Item]:
     """The items in an order providers accept: all results of a turn come directly after its calls.
 
     That is what every provider wants (provider-chat.md §3). A client may put a message, or the next call, between
     them; such items wait until the calls before them are answered.
     """
+    if not any(item.type in CALLS for item in items):
+        return items
+    return _reordered(items)
+
+
+def _reordered(items: Sequence[Item]) -> Iterator[Item]:
     coming = deque(items)
     waiting: list[Item] = []
     unanswered: set[str] = set()
@@ -190,8 +193,8 @@ def _after_open_calls(items: Iterable[Item]) -> Iterator[Item]:
     reorderings = 0
     while coming:
         item = coming.popleft()
-        call_id = call_id_of(item)
-        is_output = isinstance(item.view, OUTPUTS)
+        is_output = item.type in OUTPUTS
+        call_id = call_id_of(item) if is_output or item.type in CALLS else None
         if is_output and call_id in unanswered:
             yield item
             unanswered.remove(call_id)
@@ -205,7 +208,7 @@ def _after_open_calls(items: Iterable[Item]) -> Iterator[Item]:
         elif unanswered and (answering or is_output or _ends_a_turn(item)):
             waiting.append(item)
         else:
-            if isinstance(item.view, CALLS) and call_id is not None:
+            if call_id is not None and not is_output:
                 unanswered.add(call_id)
             yield item
     yield from waiting
@@ -220,12 +223,11 @@ def _said(
     item: Item, toolbox: Toolbox, opened: Mapping[str, Envelope]
 ) -> tuple[Role, Sequence[Piece | Thought | CallPart | Result]]:
     match item.view:
-        case Message(role="assistant", content=content):
-            return "assistant", [piece for piece in pieces(content) if piece != Text("")]
-        case Message(role="user", content=content):
-            return "user", pieces(content)
-        case Message(content=content):
-            return "system", pieces(content)
+        case Message(role=role, content=content):
+            said = pieces(content)
+            if role == "assistant":
+                return "assistant", [piece for piece in said if piece != _NOTHING]
+            return ("user" if role == "user" else "system"), said
         case AgentMessage(author=author, recipient=recipient, content=content):
             return "user", (Text(f"Message from {author} to {recipient}:"), *pieces(content))
         case Reasoning() as reasoning:
@@ -277,7 +279,7 @@ def pieces(content: Content) -> tuple[Piece, ...]:
     """A content list in neutral words. Raises Unsupported for a part of an unknown type."""
     if isinstance(content, str):
         return (Text(content),)
-    return tuple(_piece(part) for part in content)
+    return tuple([_piece(part) for part in content])
 
 
 def _piece(part: Part) -> Piece:
@@ -301,8 +303,9 @@ def _piece(part: Part) -> Piece:
             )
 
 
-def _json(value: msgspec.Struct | Sequence[object]) -> str:
+def _json(value: Struct | Sequence[object]) -> str:
     return _ENCODER.encode(value).decode()
 
 
+_NOTHING = Text("")
 _ENCODER = msgspec.json.Encoder()

@@ -27,7 +27,7 @@ class BadRequest(WireError):
 
 
 class BadFrame(WireError):
-    """Raised when a stream holds a line longer than the limit, or text that is not UTF-8."""
+    """Raised when a stream holds a line longer than the limit."""
 
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
@@ -43,10 +43,16 @@ def bad_request(error: msgspec.MsgspecError, *, at: str = "") -> BadRequest:
         name = f"{path}.{missing[1]}".lstrip(".")
         return BadRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
     if isinstance(error, msgspec.ValidationError):
-        code = "invalid_value" if what.startswith(("Invalid", "Expected `int` ", "Expected `float` ")) else None
         where = f" for '{path}'" if path else ""
-        return BadRequest(f"Invalid value{where}: {what}.", param=path or None, code=code or "invalid_type")
+        return BadRequest(f"Invalid value{where}: {what}.", param=path or None, code=_code(what))
     return BadRequest(f"The request is not valid JSON: {what}.", param=path or None)
+
+
+def _code(what: str) -> str:
+    """One of http.md §6.2, from msgspec's words: only a wrong type says what it got instead."""
+    if ", got `" in what:
+        return "invalid_type"
+    return "string_above_max_length" if what.startswith("Expected `str` of length <=") else "invalid_value"
 
 
 _MISSING = re.compile(r"^Object missing required field `(.*)`$")

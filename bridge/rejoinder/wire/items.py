@@ -358,9 +358,12 @@ def kept(item: Item, new_id: str) -> Item:
     Lists promise `id` and `status` on every item (http.md §3, objects.md §6.4); everything else stays as it came.
     """
     fields = _FIELDS.decode(item.raw)
+    for name in ("id", "type", "status"):
+        if name in fields and bytes(fields[name]) == b"null":
+            del fields[name]  # null means left out (objects.md, Receiving)
     if item.id is None:
         fields = {"id": _raw(new_id), **fields}
-    if item.type != "item_reference" and "type" not in fields:
+    if "type" not in fields:
         fields["type"] = _raw(item.type)
     if "status" not in fields and item.type not in ("additional_tools", "compaction", "configuration_update"):
         fields["status"] = _STATUS

@@ -49,7 +49,7 @@ class TextFormat(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.type == "json_schema":
             for name in ("name", "schema"):
-                if not getattr(self, name):
+                if not given(getattr(self, name)):
                     raise ValueError(f"Object missing required field `{name}`")
 
 
