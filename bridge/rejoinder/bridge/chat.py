@@ -13,6 +13,7 @@ import binascii
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -23,7 +24,7 @@ from rejoinder.bridge.dialect import Call, Prompt
 from rejoinder.bridge.errors import Unsupported, UpstreamError
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.bridge.rejection import rejection
-from rejoinder.bridge.toolbox import Function
+from rejoinder.bridge.toolbox import CustomArguments, Function
 from rejoinder.bridge.turns import Audio, CallPart, File, Image, Piece, Refusal, Result, Text, Thought, Turn, turns
 from rejoinder.wire.items import ConfigurationUpdate
 from rejoinder.wire.request import TextFormat
@@ -40,6 +41,8 @@ class ChatDialect:
         stream = prompt.request.stream
         head = _ENCODER.encode({**self._settings(prompt), **self._tools(prompt)})
         messages = b",".join(self._messages(prompt))
+        if not messages:
+            raise Unsupported("the conversation is empty", param="input")
         return Call("/chat/completions", b'%b,"messages":[%b]}' % (head[:-1], messages), stream)
 
     def reader(self, prompt: Prompt, out: Composer) -> ChatReader:
@@ -64,6 +67,7 @@ class ChatDialect:
         options: dict[str, object] = {
             "prompt_cache_key": fields.prompt_cache_key,
             "prompt_cache_options": fields.prompt_cache_options,
+            "prompt_cache_retention": fields.prompt_cache_retention,
             "safety_identifier": fields.safety_identifier,
             "user": fields.user,
             # "auto" and "default" ask for nothing special (mapping.md §1: never fail on them, nor speak of them).
@@ -138,6 +142,8 @@ class ChatDialect:
         if not toolbox.functions:
             if toolbox.choice == "required":
                 raise Unsupported("tool choice 'required' needs at least one tool", param="tool_choice")
+            if isinstance(toolbox.choice, NamedTool):
+                toolbox.named(toolbox.choice)
             return {}
         body: dict[str, object] = {"tools": [self._tool(function) for function in toolbox.functions]}
         choice = toolbox.choice
@@ -181,8 +187,6 @@ class ChatDialect:
         if text := "\n\n".join(filter(None, instructions)):
             # Clients send several in a row; templates of local models take one, and only at the start (§3).
             yield _ENCODER.encode(_System(self._profile.instructions_role, text))
-        if leading == len(conversation) and not instructions:
-            raise Unsupported("the conversation is empty", param="input")
         yield from self._conversation(conversation[leading:], prompt)
 
     def _instructions(self, prompt: Prompt) -> Iterator[str]:
@@ -312,8 +316,9 @@ class ChatDialect:
         function = prompt.toolbox.function(part.name)
         extra = state.of_call(part.call_id)
         if function is not None and function.custom is not None and self._profile.native_custom_tools:
-            text = msgspec.json.decode(part.arguments, type=_CustomArguments).input
-            return _Call(call_id, "custom", custom=_CustomInput(part.name, text), extra_content=extra)
+            return _Call(
+                call_id, "custom", custom=_CustomInput(part.name, _free_text(part.arguments)), extra_content=extra
+            )
         return _Call(call_id, "function", function=_FunctionInput(part.name, _arguments(part)), extra_content=extra)
 
     def _call_id(self, call_id: str) -> str:
@@ -381,10 +386,6 @@ class _FunctionInput(Struct):
 
 class _CustomInput(Struct):
     name: str
-    input: str
-
-
-class _CustomArguments(Struct):
     input: str
 
 
@@ -463,13 +464,21 @@ def _arguments(part: CallPart) -> str:
     return part.arguments
 
 
+def _free_text(arguments: str) -> str:
+    """The text inside the arguments of a free-form call, or all of it: the history of a tool may be a function's."""
+    try:
+        return _CUSTOM.decode(arguments).input
+    except msgspec.MsgspecError:
+        return arguments
+
+
 def _plain_text(data_url: str) -> str | None:
     """The text of a data URL of a text type, or None for any other."""
     head, comma, body = data_url.partition(",")
     if not comma or not head.startswith(("data:text/", "data:application/json", "data:application/xml")):
         return None
     try:
-        return base64.b64decode(body, validate=True).decode() if head.endswith(";base64") else body
+        return base64.b64decode(body, validate=True).decode() if head.endswith(";base64") else unquote(body)
     except (binascii.Error, UnicodeDecodeError):
         return None
 
@@ -480,3 +489,4 @@ def _cannot(what: str, why: str) -> Unsupported:
 
 _ENCODER = msgspec.json.Encoder()
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
+_CUSTOM = msgspec.json.Decoder(CustomArguments)

@@ -230,7 +230,7 @@ class ChatReader:
 
     def _read(self, frames: list[sse.Frame]) -> None:
         for frame in frames:
-            if frame.data == b"[DONE]":
+            if frame.data.startswith(b"[DONE]"):
                 self._done = True
                 return
             self._chunk(frame.data)
@@ -440,7 +440,7 @@ class _Calls:
     def _of(self, fragment: _ToolCall) -> "_Open":
         index = fragment.index
         known = self._last if index is None else self._current.get(index)
-        if known is not None and index is None and _name(fragment):
+        if known is not None and index is None and _name(fragment) and not (fragment.id and fragment.id == known.id):
             known = None  # without an index a name is what begins a call
         if known is not None and fragment.id and known.id and fragment.id != known.id:
             known = None

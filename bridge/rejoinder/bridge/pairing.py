@@ -34,31 +34,32 @@ def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
     Raises BadRequest when a call has no output, an output no call, a call two outputs, or an item of the past is sent
     again (reliability.md F29). An output without a `call_id` answers the open call of its `name` (objects.md §6.1).
     """
-    items: list[Item] = list(past)
+    items: list[Item] = []
     opened: dict[str, Item] = {}
     seen: set[str] = set()
     for item in past:
-        _pair(item, opened, seen)
+        # Stored as it came, so what it answers is found again in every turn.
+        items.append(_pair(item, opened, seen))
     old = {item.id for item in past if item.id is not None} if any(item.id for item in coming) else set()
     for item in coming:
         if item.id is not None and item.id in old and item.type not in OUTPUTS:
             raise BadRequest(
                 f"Duplicate item found with id {item.id}. It is in the conversation already.", param="input"
             )
-        if isinstance(item.view, FunctionCallOutput) and item.view.call_id is None:
-            item = _named(item, item.view, opened)
-        _pair(item, opened, seen)
-        items.append(item)
+        items.append(_pair(item, opened, seen))
     for call_id, item in opened.items():
         raise BadRequest(f"No tool output found for {_WORDS[item.type]} {call_id}.", param="input")
     return Paired(items, seen)
 
 
-def _pair(item: Item, opened: dict[str, Item], seen: set[str]) -> None:
+def _pair(item: Item, opened: dict[str, Item], seen: set[str]) -> Item:
+    """The item, with the call id of what it answers."""
+    if isinstance(item.view, FunctionCallOutput) and item.view.call_id is None:
+        item = _named(item, item.view, opened)
     if item.type in CALLS:
         call_id = call_id_of(item)
         if call_id is None:
-            return  # a search the server ran itself
+            return item  # a search the server ran itself
         if call_id in opened:
             raise BadRequest(
                 f"Duplicate call with call_id {call_id}: the first one is not answered yet.", param="input"
@@ -68,13 +69,14 @@ def _pair(item: Item, opened: dict[str, Item], seen: set[str]) -> None:
     elif item.type in OUTPUTS:
         call_id = call_id_of(item)
         if call_id is None:
-            return
+            return item
         if opened.pop(call_id, None) is None:
             what = "is answered already" if call_id in seen else "does not exist"
             kind = _WORDS[item.type.removesuffix("_output").replace("tool_search", "tool_search_call")]
             if call_id in seen:
                 raise BadRequest(f"The {kind} with call_id {call_id} {what}: one output for each call.", param="input")
             raise BadRequest(f"No tool call found for {kind} output with call_id {call_id}.", param="input")
+    return item
 
 
 def _named(item: Item, view: FunctionCallOutput, opened: dict[str, Item]) -> Item:

@@ -100,19 +100,18 @@ class Toolbox:
 
     def named(self, tool: NamedTool) -> Function:
         """The function a tool choice names. Raises Unsupported when it is not among the tools."""
-        kind = tool.type if tool.type in _KINDS else "function"
-        for function in self.functions:
-            target = function.target
-            if target.kind == kind and tool.name in (None, target.name) and tool.namespace in (None, target.namespace):
-                return function
+        name = tool.name if tool.type in ("function", "custom") else tool.type
+        if name is not None:
+            fitting = [one for one in self.functions if one.target.kind == tool.type and one.target.name == name]
+            # A bare name means the tool outside any namespace, if there is one.
+            for function in sorted(fitting, key=lambda one: one.target.namespace is not None):
+                if tool.namespace in (None, function.target.namespace):
+                    return function
         raise Unsupported(
             f"Tool choice '{tool.name or tool.type}' not found in 'tools' parameter.",
             param="tool_choice",
             code="invalid_value",
         )
-
-
-_KINDS = frozenset(("function", "custom", "local_shell", "shell", "apply_patch", "tool_search"))
 
 
 class _Gathering:

@@ -138,7 +138,7 @@ _REFUSED = {
 }
 """Fields that demand behaviour nobody here has: serving the request without them would change its meaning."""
 
-_WITHOUT_EFFECT = ("access_programs", "image", "prompt_cache_retention")
+_WITHOUT_EFFECT = ("access_programs", "image")
 
 
 class CreateRequest:

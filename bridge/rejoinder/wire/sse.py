@@ -1,6 +1,7 @@
 """Server-sent events: bytes to frames for what upstreams send, events to bytes for what we send (events.md §1)."""
 
 import codecs
+from functools import cache
 from typing import NamedTuple
 
 from rejoinder.wire.errors import BadFrame
@@ -98,7 +99,12 @@ _LF, _CR = b"\n\r"
 
 def frame(event: Event) -> bytes:
     """One event as it goes out, whole, with LF (events.md §1)."""
-    return b"event: %b\ndata: %b\n\n" % (event.type.encode(), encode(event))
+    return _head(type(event)) + encode(event) + b"\n\n"
+
+
+@cache
+def _head(event: type[Event]) -> bytes:
+    return f"event: {event.__struct_config__.tag}\ndata: ".encode()
 
 
 COMMENT = b": keep-alive\n\n"

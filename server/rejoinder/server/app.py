@@ -43,7 +43,7 @@ def build_app(services: Services) -> ASGIApp:
             Route("/v1/responses/{response_id}", stored.retrieve, methods=["GET"]),
             Route("/v1/responses/{response_id}", stored.delete, methods=["DELETE"]),
             Route("/v1/responses/{response_id}/input_items", stored.input_items, methods=["GET"]),
-            Route("/v1/models", models.list, methods=["GET"]),
+            Route("/v1/models", models.listed, methods=["GET"]),
             Route("/v1/models/{model:path}", models.retrieve, methods=["GET"]),
             Route("/health", health.report, methods=["GET"]),
         ],

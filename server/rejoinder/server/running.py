@@ -1,6 +1,7 @@
 """The turns under way, so that a shutdown can wait for them and then end them (reliability.md F10)."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,30 +12,52 @@ from rejoinder.server.errors import Unavailable
 class Waiting:
     """The deadline of whatever a turn waits for at the moment; there is one at a time.
 
-    Entering it arms nothing; `at_most` does, and `freely` disarms it while the turn waits for its own client.
+    `at_most` gives the next wait a deadline, `freely` takes it away while the turn waits for its own client. Both are
+    called for every chunk, so they only note a time; one timer looks at it now and then.
     """
 
     def __init__(self, timeout: asyncio.Timeout) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         self._late = "the provider took too long"
 
     def at_most(self, seconds: float, late: str) -> None:
         """Give the next wait a deadline. `late` is what to say when it passes."""
-        if not self._stopped:
-            self._late = late
-            self._timeout.reschedule(self._loop.time() + seconds)
+        self._late = late
+        self._deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._arm()
 
     def freely(self) -> None:
-        if not self._stopped:
-            self._timeout.reschedule(None)
+        self._deadline = math.inf
+
+    def close(self) -> None:
+        """The turn waits no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        self.close()
+        self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._deadline <= self._loop.time():
+            self._end()
+        elif self._deadline < math.inf:
+            self._arm()
+
+    def _end(self) -> None:
+        if not self._timeout.expired():
+            self._timeout.reschedule(self._loop.time())
 
     def stop(self) -> None:
         """End the turn now: the server is shutting down."""
         self._stopped = True
-        if not self._timeout.expired():
-            self._timeout.reschedule(self._loop.time())
+        self._end()
 
     def error(self) -> UpstreamError:
         """Why the wait ended."""
@@ -67,6 +90,7 @@ class Running:
             yield wait
         finally:
             self._waits.discard(wait)
+            wait.close()
 
     def stop(self) -> None:
         """End every turn that still runs: each answers its client with `response.failed`."""
