@@ -50,6 +50,9 @@ async def test_a_change_whose_expectation_fails_is_not_applied_at_all(backend: B
         Change({"b": b"2"}, ["a"], expect={"c": b"1"}),
         Change({"b": b"2"}, ["a"], present=["a", "c"]),
         Change({"b": b"2"}, ["a"], expect={"a": b"1"}, present=["c"]),
+        Change({"b": b"2", "a": b"2"}, expect={"b": None, "a": None}),
+        Change({"a": b"2", "b": b"2"}, expect={"a": None, "b": None}),
+        Change({"a": b"2", "b": b"2"}, expect={"a": None}),
     ):
         with pytest.raises(Conflict):
             await backend.commit(refused)

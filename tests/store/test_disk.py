@@ -296,6 +296,21 @@ async def test_what_waits_goes_out_in_groups_of_at_most_32_and_in_order(director
     await backend.close()
 
 
+async def test_a_change_is_refused_for_each_of_its_conditions_and_leaves_nothing(directory: Path) -> None:
+    async with opened(directory) as backend:
+        await backend.commit(Change({"a": b"1"}))
+        for refused in (
+            Change({"b": b"2"}, present=["a", "c"]),
+            Change({"b": b"2"}, expect={"a": None}),
+            Change({"b": b"2"}, expect={"a": b"other"}),
+            Change({"b": b"2", "a": b"2"}, expect={"b": None, "a": None}),
+            Change({"b": b"2", "a": b"2"}, expect={"a": None}),
+        ):
+            with pytest.raises(Conflict):
+                await backend.commit(refused)
+        assert await backend.get(["a", "b"]) == [b"1", None]
+
+
 async def test_what_waits_when_the_store_closes_is_written(directory: Path) -> None:
     backend = DiskBackend(directory)
     with by_hand(directory) as database:
