@@ -84,6 +84,16 @@ class CodexRun:
         """The completed items of one type: agent_message, reasoning, command_execution, file_change, mcp_tool_call…"""
         return [event.item for event in self.events if event.type == "item.completed" and event.item.type == item_type]
 
+    @property
+    def failure(self) -> str:
+        """What was printed as the reason why the turn failed, "" when it did not."""
+        return next((event.error.message for event in self.events if event.type == "turn.failed"), "")
+
+    @property
+    def retries(self) -> list[str]:
+        """What was printed each time Codex asked again: "Reconnecting... 1/5 (…)"."""
+        return [event.message for event in self.events if event.type == "error" and "Reconnecting" in event.message]
+
 
 @dataclass(frozen=True, slots=True)
 class McpServer:
@@ -97,7 +107,8 @@ class McpServer:
 class Codex:
     """A Codex installation of its own under `home`, pointed at `base_url` (which ends in `/v1`).
 
-    `settings` are further top-level keys of config.toml, for example `model_auto_compact_token_limit`.
+    `settings` are further top-level keys of config.toml, for example `model_auto_compact_token_limit`; `provider` are
+    further keys of the provider, for example `stream_idle_timeout_ms`.
     """
 
     home: Path
@@ -109,6 +120,7 @@ class Codex:
     websocket: bool = False
     mcp: Sequence[McpServer] = ()
     settings: Mapping[str, str | int | bool] = field(default_factory=dict)
+    provider: Mapping[str, str | int | bool] = field(default_factory=dict)
 
     def exec(
         self,
@@ -146,6 +158,11 @@ class Codex:
             seconds=monotonic() - started,
         )
 
+    def rollout(self, thread_id: str) -> Path:
+        """The file with the history of one conversation, a JSON object a line: what `exec(resume=…)` sends again."""
+        [file] = (self.home / "sessions").rglob(f"rollout-*-{thread_id}.jsonl")
+        return file
+
     def _environment(self) -> dict[str, str]:
         """Nothing of the caller's environment but the way to programs: no keys, no home, no way out of loopback."""
         dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), _DEAD_PROXY)
@@ -172,6 +189,7 @@ class Codex:
             "env_key": KEY_VARIABLE,
             "wire_api": "responses",
             "supports_websockets": self.websocket,
+            **self.provider,
         }
         config["model_providers"] = {"rejoinder": provider}
         servers = {one.name: {"command": one.command[0], "args": list(one.command[1:])} for one in self.mcp}
@@ -182,10 +200,13 @@ class Codex:
 
 def binary() -> str:
     """The Codex program to drive, named by REJOINDER_CODEX. Raises LookupError when the variable is not set."""
-    path = os.environ.get("REJOINDER_CODEX")
-    if not path or shutil.which(path) is None:
+    found = shutil.which(os.environ.get("REJOINDER_CODEX", ""))
+    if found is None:
         raise LookupError("expected REJOINDER_CODEX to name the codex program")
-    return path
+    # A package from npm starts the program by way of node, which adds a good half to a short run.
+    script = Path(found).resolve()
+    native = next(script.parent.parent.parent.glob("codex-*/vendor/*/bin/codex"), script)
+    return str(native)
 
 
 def _metadata(model: str, shape: Shape) -> Mapping[str, object]:

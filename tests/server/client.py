@@ -22,6 +22,9 @@ TERMINAL = frozenset({"response.completed", "response.incomplete", "response.fai
 CODEX = {"originator": "codex_exec"}
 NOTHING: Mapping[str, str] = {}
 
+_PATIENCE = 20
+"""Seconds a client waits for a byte."""
+
 
 class Error(Struct, frozen=True, forbid_unknown_fields=True):
     message: str
@@ -75,6 +78,12 @@ class Event(Struct, frozen=True):
     response: Response | None = None
     delta: str = ""
 
+    @property
+    def whole(self) -> Response:
+        """The response an event carries that must carry one."""
+        assert self.response is not None, f"{self.type} carries no response"
+        return self.response
+
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _EVENT = msgspec.json.Decoder(Event)
@@ -111,19 +120,23 @@ class Stream:
     events: list[Event] = field(default_factory=list)
     comments: int = 0
     done: bool = False
+    _unread: bytes = b""
     _connection: http.client.HTTPConnection = field(kw_only=True)
     _response: http.client.HTTPResponse = field(kw_only=True)
 
     def __iter__(self) -> Iterator[Event]:
         """The events to come. Raises http.client.IncompleteRead when the body is cut."""
-        waiting = b""
-        while data := self._response.read1(65536):
-            *frames, waiting = (waiting + data).split(b"\n\n")
-            for frame in frames:
+        while True:
+            while b"\n\n" in self._unread:
+                frame, _, self._unread = self._unread.partition(b"\n\n")
                 event = self._read(frame)
                 if event is not None:
                     yield event
-        assert not waiting, f"half a frame at the end: {waiting!r}"
+            data = self._response.read1(65536)
+            if not data:
+                break
+            self._unread += data
+        assert not self._unread, f"half a frame at the end: {self._unread!r}"
         assert self.done, "the body ended before [DONE]"
         assert self.events, "a stream without an event"
         assert self.events[-1].type in TERMINAL, f"the last event is {self.events[-1].type}"
@@ -140,9 +153,7 @@ class Stream:
 
     @property
     def id(self) -> str:
-        first = self.events[0].response
-        assert first is not None
-        return first.id
+        return self.events[0].whole.id
 
     @property
     def text(self) -> str:
@@ -175,20 +186,12 @@ class Stream:
 
 
 def ask(
-    server: LiveServer,
-    method: str,
-    path: str,
-    body: bytes | None = None,
-    headers: Mapping[str, str] = NOTHING,
-    *,
-    timeout: float = 20,
+    server: LiveServer, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = NOTHING
 ) -> Answer:
     """One request on a connection of its own."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=_PATIENCE)) as connection:
         connection.request(method, path, body, dict(headers))
-        response = connection.getresponse()
-        named = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, named, response.read())
+        return _answer(connection.getresponse())
 
 
 def create(server: LiveServer, headers: Mapping[str, str] = NOTHING, **fields: object) -> Answer:
@@ -201,11 +204,9 @@ def get(server: LiveServer, response_id: str) -> Answer:
 
 
 @contextmanager
-def streaming(
-    server: LiveServer, headers: Mapping[str, str] = NOTHING, *, timeout: float = 20, **fields: object
-) -> Iterator[Stream]:
+def streaming(server: LiveServer, headers: Mapping[str, str] = NOTHING, **fields: object) -> Iterator[Stream]:
     """A streamed create call whose events are read as they come."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=_PATIENCE)) as connection:
         body = body_of({**fields, "stream": True})
         connection.request("POST", "/v1/responses", body, {"content-type": "application/json", **headers})
         response = connection.getresponse()
@@ -223,13 +224,25 @@ def streamed(server: LiveServer, headers: Mapping[str, str] = NOTHING, **fields:
 
 
 def posted(server: LiveServer, **fields: object) -> socket.socket:
-    """A connection on which a create call was sent and nothing was read."""
+    """A connection on which a create call was sent and nothing was read; `received` reads it."""
     body = body_of(fields)
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=_PATIENCE)
     head = f"POST /v1/responses HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection
 
 
+def received(connection: socket.socket) -> Answer:
+    """The answer to what was sent on this connection."""
+    with http.client.HTTPResponse(connection) as response:
+        response.begin()
+        return _answer(response)
+
+
 def body_of(fields: Mapping[str, object]) -> bytes:
     return json.dumps({"model": "test-model", "input": "hello", **fields}).encode()
+
+
+def _answer(response: http.client.HTTPResponse) -> Answer:
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, headers, response.read())

@@ -77,7 +77,9 @@ def _check(value: Json, schema: Json, path: str) -> Iterator[str]:
                 if all(reasons):
                     yield min(reasons, key=len)[0]
             case "required":
-                yield from (f"{path}: expected '{name}'" for name in rule if isinstance(value, dict) and name not in value)
+                yield from (
+                    f"{path}: expected '{name}'" for name in rule if isinstance(value, dict) and name not in value
+                )
             case "properties":
                 for name, part in rule.items():
                     if isinstance(value, dict) and name in value:

@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from rejoinder.server.app import build_app
 from rejoinder.server.assembly import assemble
 from rejoinder.server.services import Services
 from rejoinder.server.settings import Settings, load
-from rejoinder.store import Backend, Change
+from rejoinder.store import Backend, Change, DiskBackend, Store
 from rejoinder.wire.events import Event, encode
 from rejoinder.wire.request import CreateRequest
 
@@ -146,9 +146,17 @@ class Site:
         self.client = client
 
     async def ask(
-        self, method: str, path: str, body: bytes | None = None, *, key: str | None = None, **headers: str
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        named = {"authorization": f"Bearer {key}", **headers} if key is not None else headers
+        named = dict(headers or {})
+        if key is not None:
+            named["authorization"] = f"Bearer {key}"
         url = f"http://127.0.0.1:{self.port}{path}"
         async with self.client.request(method, url, data=body, headers=named, allow_redirects=False) as response:
             names = {name.lower(): value for name, value in response.headers.items()}
@@ -157,7 +165,7 @@ class Site:
     async def create(
         self, *, key: str | None = None, headers: Mapping[str, str] | None = None, **fields: object
     ) -> Reply:
-        return await self.ask("POST", "/v1/responses", body_of(**fields), key=key, **(headers or {}))
+        return await self.ask("POST", "/v1/responses", body_of(**fields), key=key, headers=headers)
 
     async def get(self, path: str, *, key: str | None = None) -> Reply:
         return await self.ask("GET", f"/v1/responses/{path}", key=key)
@@ -167,6 +175,14 @@ class Site:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # they belong to the test run
@@ -178,14 +194,17 @@ async def site(services: Services) -> AsyncIterator[Site]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = _Server(uvicorn.Config(build_app(services), access_log=False, log_config=None, ws="none"))
     serving = asyncio.create_task(server.serve([listener]))
-    while not server.started:
-        await asyncio.sleep(0.002)
+    await server.up.wait()
     async with aiohttp.ClientSession() as client:
         try:
             yield Site(listener.getsockname()[1], client)
         finally:
             server.should_exit = True
             await serving
+
+
+NOWHERE = "http://127.0.0.1:9/v1"
+"""The address of an upstream that is never asked."""
 
 
 def body_of(**fields: object) -> bytes:
@@ -211,8 +230,11 @@ class Listener:
     live: bool = True
     begun: turn.Outcome | None = None
     sent: list[Event] = field(default_factory=list)
-    heard: Callable[[Event], None] = lambda event: None
-    """Called with each event as it comes."""
+    acts: list[tuple[Set[str], Callable[[], None]]] = field(default_factory=list)
+
+    def on(self, types: Set[str], act: Callable[[], None]) -> None:
+        """Do something when an event of one of these types comes."""
+        self.acts.append((types, act))
 
     def begin(self, outcome: turn.Outcome, out: Composer, events: Sequence[Event]) -> None:
         assert self.begun is None, "a turn begins once"
@@ -229,13 +251,15 @@ class Listener:
     def _take(self, events: Sequence[Event]) -> None:
         for event in events:
             self.sent.append(event)
-            self.heard(event)
+            for types, act in self.acts:
+                if event.type in types:
+                    act()
 
 
 async def said(services: Services, *, owner: str = "local", **fields: object) -> Json:
     """The response object of one turn that nobody reads along."""
     outcome = await turn.run(request_of(**fields), turn.Discard(), services, owner=owner)
-    return json.loads(outcome.response)
+    return json.loads(bytes(outcome.response))
 
 
 class Gate:
@@ -270,6 +294,13 @@ class Gate:
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+async def gated(services: Services) -> tuple[Services, Gate]:
+    """The services with their store, opened again, behind a gate."""
+    await services.store.close()
+    gate = Gate(DiskBackend(services.store.location))
+    return replace(services, store=Store(gate)), gate
 
 
 async def _waited(value: object) -> None:

@@ -252,7 +252,7 @@ def test_the_providers_words_lose_keys_hosts_and_accounts(text: str, clean: str)
     [
         "The model 'gpt-6.1-sol' does not exist.",
         "This model's maximum context length is 131072 tokens. However, you requested 140000 tokens.",
-        "input[3].content[0].text: expected a string at line 3:14, code:404",
+        "input[10].content[0].text: expected a string at line 3:14, code:404",
         "Unsupported parameter: 'user-specified' is not supported with llama3.3:70b.",
         "tools.0.custom.name must match ^[a-z]+$ (e.g. 'a.b')",
         "Please try again in 1.2s.",

@@ -2,9 +2,9 @@
 
 import contextlib
 import datetime
-import http.client
 import ipaddress
 import json
+import random
 import resource
 import shutil
 import socket
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.live import LiveServer, LiveUpstream, running
-from tests.server.client import CODEX, NOTHING, Answer, ask, create, get, posted, streamed, streaming
+from tests.server.client import CODEX, NOTHING, ask, create, get, posted, received, streamed, streaming
 from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.script import (
     Action,
@@ -90,9 +90,7 @@ def self_signed(directory: Path) -> ssl.SSLContext:
     file = directory / "certificate.pem"
     file.write_bytes(
         certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
@@ -282,7 +280,9 @@ BREAKS: dict[str, Step] = {
     **{kind: broken(kind) for kind in ("cut", "reset", "end", "error", "bad_json")},
     "cut in a frame": raw(b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\ndata: {"choi'),
     "a line without end": raw(b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\ndata: ', *[b"x" * MiB] * 17),
-    "not UTF-8": raw(b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\ndata: {"choices":[{"delta":{"content":"\xff"'),
+    "not UTF-8": raw(
+        b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\ndata: {"choices":[{"delta":{"content":"\xff"'
+    ),
     "an error beside choices": raw(
         b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\n',
         b'data: {"error":{"message":"upstream fell over"},"choices":[{"delta":{},"finish_reason":"error"}]}\n\n',
@@ -300,11 +300,10 @@ def test_a_stream_that_breaks_off_fails_with_what_came_so_far(
     assert stream.text == "Hel"
     last = stream.events[-1]
     assert (last.type, [event.type for event in stream.events].count("response.completed")) == ("response.failed", 0)
-    assert last.response is not None
-    assert last.response.error is not None
-    assert (last.response.status, last.response.error.code, last.response.text) == ("failed", SERVER, "Hel")
-    assert last.response.output[0].status == "incomplete"
-    assert get(server, stream.id).response == last.response
+    assert last.whole.error is not None
+    assert (last.whole.status, last.whole.error.code, last.whole.text) == ("failed", SERVER, "Hel")
+    assert last.whole.output[0].status == "incomplete"
+    assert get(server, stream.id).response == last.whole
     parent = create(server, previous_response_id=stream.id)
     assert (parent.status, parent.error.code) == (400, "previous_response_not_found")
     assert idle(server)
@@ -333,9 +332,8 @@ def test_a_plain_answer_that_breaks_off_is_an_error(server: LiveServer, upstream
 def test_an_empty_answer_is_a_failure(server: LiveServer, upstream: ChatUpstream, step: Step) -> None:
     upstream.follow([step, step])
     last = streamed(server).events[-1]
-    assert last.response is not None
-    assert last.response.error is not None
-    assert (last.response.status, last.response.error.code, last.response.output) == ("failed", SERVER, [])
+    assert last.whole.error is not None
+    assert (last.whole.status, last.whole.error.code, last.whole.output) == ("failed", SERVER, [])
     assert (told := create(server)).status == 502
     assert told.error.code == SERVER
 
@@ -344,9 +342,8 @@ def test_an_overflow_inside_a_stream_is_named(server: LiveServer, upstream: Chat
     step = raw(b'data: {"error":{"message":"maximum context length is 10","code":400}}\n\n')
     upstream.follow([step, step])
     last = streamed(server).events[-1]
-    assert last.response is not None
-    assert last.response.error is not None
-    assert last.response.error.code == "context_length_exceeded"
+    assert last.whole.error is not None
+    assert last.whole.error.code == "context_length_exceeded"
     assert (told := create(server)).status == 400
     assert told.error.code == "context_length_exceeded"
 
@@ -364,13 +361,11 @@ def test_an_answer_that_only_lacks_its_end_mark_is_complete(server: LiveServer, 
 def test_silence_before_the_first_byte_is_told_at_the_deadline(impatient: LiveServer, upstream: ChatUpstream) -> None:
     upstream.follow(lambda request: silence())
     started = monotonic()
-    plain = posted(impatient)
-    with streaming(impatient) as waiting, streaming(impatient, CODEX) as codex:
+    with posted(impatient) as plain, streaming(impatient) as waiting, streaming(impatient, CODEX) as codex:
         assert monotonic() - started < 1.5, "the status line waits for the upstream's, but not for ever"
         assert waiting.rest().type == codex.rest().type == "response.failed"
-    answered = http.client.HTTPResponse(plain)
-    answered.begin()
-    assert (answered.status, json.loads(answered.read())["error"]["code"]) == (504, SERVER)
+        told = received(plain)
+    assert (told.status, told.error.code) == (504, SERVER)
     assert 2 < monotonic() - started < 5
     assert waiting.comments > 0
     assert [event.type for event in waiting.events] == [
@@ -387,25 +382,24 @@ def test_silence_before_the_first_byte_is_told_at_the_deadline(impatient: LiveSe
 
 def test_silence_in_the_middle_is_told_at_the_deadline(impatient: LiveServer, upstream: ChatUpstream) -> None:
     upstream.follow(lambda request: broken("stall"))
-    plain = posted(impatient)
-    with streaming(impatient) as stream:
+    with posted(impatient) as plain, streaming(impatient) as stream:
         last = stream.rest()
-    assert last.response is not None
-    assert (last.response.status, last.response.text, stream.text) == ("failed", "Hel", "Hel")
+        assert received(plain).status == 504
+    assert (last.whole.status, last.whole.text, stream.text) == ("failed", "Hel", "Hel")
     assert stream.comments > 0
-    answered = http.client.HTTPResponse(plain)
-    answered.begin()
-    assert answered.status == 504
     assert all(request.left.wait(1) for request in upstream.requests)
 
 
 # F1, F2: the client leaves
 
 
-LEAVINGS = {
-    "before the first byte": (silence(), ""),
-    "after the head": (silence(after_head=True), ""),
-    "in the middle": (answer(text(*"abcdefghijklmnopqrstuvwxyz" * 10), gap=0.05), "response.output_text.delta"),
+DRIP = raw(*[b" "] * 200, gap=0.05)
+
+LEAVINGS: dict[str, tuple[Step, str | None]] = {
+    "before the first byte": (silence(), None),
+    "after the head": (silence(after_head=True), "response.in_progress"),
+    "while it drips": (DRIP, "response.in_progress"),
+    "in the middle": (answer(text(*"abcdefghij" * 30), gap=0.05), "response.output_text.delta"),
     "in a silence": (broken("stall"), "response.output_text.delta"),
 }
 
@@ -413,56 +407,52 @@ LEAVINGS = {
 @pytest.mark.parametrize("reset", [False, True], ids=["close", "reset"])
 @pytest.mark.parametrize(("step", "seen"), LEAVINGS.values(), ids=LEAVINGS)
 def test_the_upstream_is_cancelled_when_the_client_leaves_a_stream(
-    server: LiveServer, upstream: ChatUpstream, step: Step, seen: str, reset: bool
+    server: LiveServer, upstream: ChatUpstream, step: Step, seen: str | None, reset: bool
 ) -> None:
     upstream.follow([step])
-    if not isinstance(step, type(silence())) or len(step.script) > 1:
+    if seen is None:
+        hang_up(posted(server, stream=True), upstream, reset=reset)
+    else:
         with streaming(server) as stream:
-            stream.until(seen or "response.in_progress")
+            stream.until(seen)
             stream.leave(reset=reset)
-        assert upstream.wait(1).left.wait(1)
-        assert idle(server)
         assert get(server, stream.id).status == 404
-        return
-    connection = posted(server, stream=True)
-    request = upstream.wait(1)
-    hang_up(connection, reset=reset)
-    assert request.left.wait(1)
+    assert upstream.wait(1).left.wait(1)
     assert idle(server)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["close", "reset"])
-@pytest.mark.parametrize("step", [step for step, _ in LEAVINGS.values()], ids=LEAVINGS)
+@pytest.mark.parametrize(
+    "step", [silence(), silence(after_head=True), DRIP, broken("stall")], ids=LEAVINGS.keys() - {"in the middle"}
+)
 def test_the_upstream_is_cancelled_when_the_client_leaves_a_plain_request(
     server: LiveServer, upstream: ChatUpstream, step: Step, reset: bool
 ) -> None:
     upstream.follow([step])
-    connection = posted(server)
-    request = upstream.wait(1)
-    hang_up(connection, reset=reset)
-    assert request.left.wait(1)
+    hang_up(posted(server), upstream, reset=reset)
+    assert upstream.wait(1).left.wait(1)
     assert idle(server)
 
 
-def hang_up(connection: socket.socket, *, reset: bool) -> None:
+def hang_up(connection: socket.socket, upstream: ChatUpstream, *, reset: bool) -> None:
+    """Leave as soon as the provider was asked."""
+    upstream.wait(1)
     if reset:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 def test_a_client_that_leaves_is_no_error_of_the_server(server: LiveServer, upstream: ChatUpstream) -> None:
+    so_far = server.log.stat().st_size
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b'POST /v1/responses HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100\r\n\r\n{"model":')
-    upstream.follow([silence()])
-    connection = posted(server)
-    upstream.wait(1)
-    hang_up(connection, reset=True)
+    upstream.follow([silence(), silence()])
+    for stream in (False, True):
+        hang_up(posted(server, stream=stream), upstream, reset=True)
+        upstream.requests.clear()
     assert idle(server)
-    assert '"level":"error"' not in lines_about(server, "unexpected", "ASGI")
-
-
-def lines_about(server: LiveServer, *words: str) -> str:
-    return "\n".join(line for line in server.log.read_text().splitlines() if any(word in line for word in words))
+    assert create(server, model="closed").status == 503
+    assert "error" not in server.log.read_text()[so_far:]
 
 
 # F24: the client stays, and does not read
@@ -488,14 +478,13 @@ def test_a_client_that_does_not_read_holds_the_upstream_back_and_is_cut(
     flood = Flood()
     upstream.follow([flood])
     before = resident(impatient)
-    connection = posted(impatient, stream=True)
-    request = upstream.wait(1)
-    taken = settled(lambda: flood.taken)
-    assert 0 < taken < 32 * MiB
-    assert resident(impatient) - before < 24 * MiB
-    assert request.left.wait(4), "a client that takes nothing is cut"
-    assert idle(impatient)
-    connection.close()
+    with posted(impatient, stream=True):
+        request = upstream.wait(1)
+        taken = settled(lambda: flood.taken)
+        assert 0 < taken < 32 * MiB
+        assert resident(impatient) - before < 24 * MiB
+        assert request.left.wait(4), "a client that takes nothing is cut"
+        assert idle(impatient)
 
 
 def settled(value: Callable[[], int]) -> int:
@@ -513,6 +502,48 @@ def resident(server: LiveServer) -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
+# S18: what a turn leaves behind
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize(
+    ("step", "model"),
+    [
+        (REFUSALS["overflow"].step, "test-model"),
+        (death("before_head"), "test-model"),
+        (broken("cut"), "test-model"),
+        (broken("bad_json"), "test-model"),
+        (broken("error"), "test-model"),
+        (answer(), "test-model"),
+        (answer(), "closed"),
+        (answer(), "liar"),
+    ],
+    ids=["refused", "gone", "cut", "bad_json", "error", "empty", "closed", "liar"],
+)
+def test_a_turn_that_failed_leaves_nothing_in_memory(
+    server: LiveServer, upstream: ChatUpstream, step: Step, model: str, stream: bool
+) -> None:
+    upstream.follow(lambda request: step)
+    words = "x" * 4 * MiB
+    create(server, model=model, stream=stream, store=False, input=words)
+    before = resident(server)
+    for _ in range(8):
+        create(server, model=model, stream=stream, store=False, input=words)
+        upstream.requests.clear()
+    assert resident(server) - before < 48 * MiB
+
+
+def test_a_client_that_left_leaves_nothing_in_memory(server: LiveServer, upstream: ChatUpstream) -> None:
+    upstream.follow(lambda request: silence(after_head=True))
+    words = "x" * 4 * MiB
+    before = 0
+    for turn in range(10):
+        hang_up(posted(server, stream=turn % 2 == 0, input=words), upstream, reset=turn % 3 == 0)
+        assert upstream.requests.pop().left.wait(1)
+        before = before or resident(server)
+    assert resident(server) - before < 48 * MiB
+
+
 # F12, F13, F30: the store
 
 
@@ -525,43 +556,50 @@ def own(provider: ChatUpstream, tmp_path: Path) -> Iterator[LiveServer]:
         yield server
 
 
+def fill_the_disk(server: LiveServer) -> None:
+    """From here on no file of the server may grow beyond what it needs for its first records."""
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (MiB // 4, resource.RLIM_INFINITY))
+
+
+def tidy_the_disk(server: LiveServer) -> None:
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def noise(request: SentChat) -> Step:
+    """An answer that does not fit, and comes slowly enough for the disk to fill up meanwhile."""
+    return answer(text(*(random.randbytes(10_000).hex() for _ in range(40))), delay=0.1, gap=0.01)
+
+
 def test_what_cannot_be_stored_has_failed(own: LiveServer, upstream: ChatUpstream) -> None:
-    upstream.follow(lambda request: answer(text(*["lorem ipsum " * 1000] * 40), gap=0.01))
+    upstream.follow([answer(text("kept"))])
     kept = create(own).response
+    upstream.follow(noise)
     with streaming(own) as stream:
         stream.until("response.output_text.delta")
-        # The disk is full from here on: no file may grow beyond what the first turn needed.
-        resource.prlimit(own.pid, resource.RLIMIT_FSIZE, (MiB // 4, resource.RLIM_INFINITY))
+        fill_the_disk(own)
         last = stream.rest()
-    assert last.response is not None
-    assert last.response.error is not None
-    assert (last.type, last.response.error.code) == ("response.failed", SERVER)
-    assert "not be stored" in last.response.error.message or "store" in last.response.error.message
+    assert last.whole.error is not None
+    assert (last.type, last.whole.error.code) == ("response.failed", SERVER)
+    assert "could not be stored" in last.whole.error.message
     assert [event.type for event in stream.events].count("response.completed") == 0
     assert get(own, stream.id).status == 404
     assert get(own, kept.id).response == kept
-    wait_for(own, 503)
-    told = create(own)
-    assert (told.status, told.error.type) == (503, SERVER)
-    assert told.headers["retry-after"]
-    resource.prlimit(own.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    tidy_the_disk(own)
     wait_for(own, 200)
+    upstream.follow([answer(text("kept again"))])
     assert create(own, previous_response_id=kept.id).status == 200
 
 
 def test_a_plain_answer_that_cannot_be_stored_must_not_be_asked_for_again(
     own: LiveServer, upstream: ChatUpstream
 ) -> None:
-    upstream.follow(lambda request: answer(text(*["lorem ipsum " * 1000] * 40), gap=0.01))
-    connection = posted(own)
-    upstream.wait(1)
-    resource.prlimit(own.pid, resource.RLIMIT_FSIZE, (MiB // 4, resource.RLIM_INFINITY))
-    told = http.client.HTTPResponse(connection)
-    told.begin()
-    assert (told.status, told.headers["x-should-retry"]) == (500, "false")
-    assert json.loads(told.read())["error"]["code"] == SERVER
-    unstored = create(own, store=False)
-    assert unstored.status == 200
+    upstream.follow(noise)
+    with posted(own) as connection:
+        upstream.wait(1)
+        fill_the_disk(own)
+        told = received(connection)
+    assert (told.status, told.headers["x-should-retry"], told.error.code) == (500, "false", SERVER)
+    assert create(own, store=False).status == 200
 
 
 def test_a_store_that_is_gone_takes_no_turn_and_pays_nobody(own: LiveServer, upstream: ChatUpstream) -> None:
@@ -623,7 +661,7 @@ def test_calls_and_outputs_that_do_not_pair_are_refused_before_anybody_is_asked(
     unpaired: dict[str, object] = {
         f"No tool output found for function call {made.call_id}.": "and now?",
         "No tool call found for function call output with call_id call_x.": outputs([made.call_id, "call_x"]),
-        f"one output for each call": outputs([made.call_id, made.call_id]),
+        "one output for each call": outputs([made.call_id, made.call_id]),
         f"Duplicate item found with id {made.id}.": [
             {"type": "function_call", "id": made.id, "call_id": "call_y", "name": "get_weather", "arguments": "{}"}
         ],
@@ -648,7 +686,7 @@ def test_urls_in_a_request_are_not_fetched(server: LiveServer, upstream: ChatUps
     file = [{"role": "user", "content": [{"type": "input_file", "file_url": url}]}]
     told = create(server, input=file)
     assert told.status == 400
-    assert (told.error.param or "").startswith("input[0]")
+    assert (told.error.param or "").startswith("input")
     mcp = {"type": "mcp", "server_label": "x", "server_url": url}
     assert create(server, tools=[mcp]).status in (200, 400)
     assert landing.visitors == 0

@@ -252,6 +252,14 @@ def test_text_loses_its_secrets_and_keeps_the_rest(text: str, clean: str) -> Non
     assert redact(clean) == clean
 
 
+def test_a_key_that_looks_like_a_word_can_be_concealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_concealed", [])
+    for secret in ("correct horse", "correct horse", "none"):
+        log.conceal(secret)
+    assert redact("is it 'correct horse' or none?") == "is it '[redacted]' or none?"
+    assert log._concealed == ["correct horse"]
+
+
 @pytest.mark.parametrize(
     "text",
     [

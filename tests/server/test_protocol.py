@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 from websockets.sync.client import connect as connect_websocket
 
 from rejoinder.server import protocol
@@ -308,13 +309,13 @@ def test_bad_chunks_take_the_request_back(running: Running) -> None:
     assert error(running.ask(CHUNKED + b"1\r\nx\r\nhello\r\n"))[0] == 400
 
 
-def test_a_refused_client_that_goes_on_sending_still_reads_why(running: Running) -> None:
-    with running.connect() as connection:
-        connection.sendall(b"nonsense\r\n\r\n")
-        answer = some(connection, b"}}")
-        connection.sendall(b"x" * 100_000)
-        assert error(answer)[0] == 400
-        assert rest(connection) == b""
+@pytest.mark.parametrize("begin", [b"nonsense\r\n\r\n", post("/silent") + post("/echo") * 9], ids=["400", "pipelined"])
+def test_a_refused_client_that_goes_on_sending_still_reads_why(begin: bytes) -> None:
+    with serving() as running, running.connect() as connection:
+        connection.sendall(begin)
+        for _ in range(100):
+            connection.sendall(b"x" * 100_000)
+        assert error(rest(connection))[0] == 400
 
 
 def test_an_answer_before_the_body_is_read_lets_the_connection_live(running: Running) -> None:
@@ -477,6 +478,30 @@ def test_an_answered_body_that_drips_on_is_cut() -> None:
         started = time.monotonic()
         assert rest(connection).endswith(b"early")
         assert time.monotonic() - started < 0.9
+
+
+def test_the_clock_stops_with_the_connection_it_watches() -> None:
+    with capture_logs() as logs, serving(Limits(header_timeout=0.2)) as running:
+        with running.connect():
+            until(lambda: running.connections == 1)
+        with running.connect() as connection:
+            connection.sendall(b"nonsense\r\n\r\n")
+            assert error(rest(connection))[0] == 400
+            time.sleep(0.4)
+    assert [(line["status"], line["client"]) for line in logs if line["event"] == "request refused"] == [
+        (400, "127.0.0.1")
+    ]
+
+
+def test_a_body_behind_a_running_request_has_the_time_the_application_gives_it() -> None:
+    with serving(Limits(header_timeout=0.2)) as running, running.connect() as connection:
+        connection.sendall(post("/echo") + post("/echo", b"x" * 100)[:-50])
+        some(connection, b"}")
+        time.sleep(0.4)
+        connection.sendall(b"x" * 50)
+        assert b'"size": 100' in some(connection, b"}")
+        connection.sendall(post("/echo"))
+        assert b"200 OK" in some(connection, b"}")
 
 
 def test_a_next_head_that_drips_does_not_hurt_the_running_answer() -> None:

@@ -4,6 +4,7 @@ An upstream knows only functions with JSON arguments. A function call streams th
 streams the text inside them; the others wait for the whole, since their items have no deltas for a part of it.
 """
 
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,7 +49,7 @@ def writer_for(target: Target, call_id: str, out: "Composer") -> CallWriter:
             return _ShellCall(target, call_id, out)
         case "apply_patch":
             return _ApplyPatchCall(target, call_id, out)
-        case "tool_search":
+        case "tool_search":  # pragma: no branch  # nothing else is left
             return _ToolSearchCall(target, call_id, out)
 
 
@@ -127,7 +128,7 @@ class LeftOut:
         pass
 
 
-class _Whole:
+class _Whole(ABC):
     """A call whose item is known only when all its arguments are there."""
 
     def __init__(self, target: Target, call_id: str, out: "Composer") -> None:
@@ -160,8 +161,8 @@ class _Whole:
                 f"the model called '{self._target.name}' with arguments that do not fit the tool: {error}"
             ) from error
 
-    def _write(self, arguments: bytes, status: ItemStatus) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _write(self, arguments: bytes, status: ItemStatus) -> None: ...
 
 
 class _LocalShellCall(_Whole):

@@ -4,10 +4,11 @@ One reader takes whatever comes: server-sent chunks, or one JSON body where a st
 servers disagree on, and what is done about it, stands where it is done.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.envelope import Envelope
@@ -53,6 +54,27 @@ class _Delta(Struct, gc=False):
     function_call: _Function | None = None
     annotations: list[Raw] | None = None
     extra_content: Raw = Raw()
+
+
+class _Token(Struct):
+    """Chat's `bytes` is null for a token that has none, and some servers leave it out; Responses demands a list
+    (objects.md §5)."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bytes, list):
+            self.bytes = [*self.token.encode()] if self.bytes is UNSET else []
+
+
+class _Logprob(_Token):
+    top_logprobs: list[_Token] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.top_logprobs = self.top_logprobs or []
 
 
 class _Logprobs(Struct, gc=False):
@@ -113,6 +135,7 @@ class _ContentPart(Struct):
 _CHUNK = msgspec.json.Decoder(_Chunk)
 _USAGE = msgspec.json.Decoder(_Usage)
 _ANNOTATION = msgspec.json.Decoder(_Annotation)
+_LOGPROB = msgspec.json.Decoder(_Logprob)
 _PART = msgspec.json.Decoder(_ContentPart)
 _ENCODER = msgspec.json.Encoder()
 
@@ -225,6 +248,7 @@ class ChatReader:
     def _whole(self, body: bytes) -> None:
         self._is_whole = True
         self._thinking.is_whole = True
+        self._calls.is_whole = True
         self._chunk(body)
         self._done = True
 
@@ -307,7 +331,14 @@ class ChatReader:
         if self._thinking.is_open and not self._out.in_message:
             # Details that come late, with the text, wait for its end: they are no reason to cut a message in two.
             self._thinking.end()
-        self._out.text(text, logprobs.content if logprobs is not None else None)
+        self._out.text(text, [*self._logprobs(logprobs.content)] if logprobs is not None and logprobs.content else None)
+
+    def _logprobs(self, tokens: list[Raw]) -> Iterator[Raw]:
+        for raw in tokens:
+            try:
+                yield Raw(_ENCODER.encode(_LOGPROB.decode(raw)))
+            except msgspec.MsgspecError:
+                self._out.notes.append("logprobs: a token without a probability was left out")
 
     def _part(self, raw: Raw) -> None:
         try:
@@ -414,6 +445,7 @@ class _Calls:
         self._current: dict[int, _Open] = {}
         self._last: _Open | None = None
         self._all: list[_Open] = []
+        self.is_whole = False
 
     def add(self, fragment: _ToolCall, thinking: _Thinking) -> None:
         call = self._of(fragment)
@@ -440,6 +472,8 @@ class _Calls:
     def _of(self, fragment: _ToolCall) -> "_Open":
         index = fragment.index
         known = self._last if index is None else self._current.get(index)
+        if self.is_whole:
+            known = None  # nothing comes in fragments, and an id may be there twice (reliability.md F28)
         if known is not None and index is None and _name(fragment) and not (fragment.id and fragment.id == known.id):
             known = None  # without an index a name is what begins a call
         if known is not None and fragment.id and known.id and fragment.id != known.id:

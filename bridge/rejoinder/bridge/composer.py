@@ -60,6 +60,7 @@ class Composer:
         self._taken = set(taken)
         self._raw = reasoning == "raw"
         self._single = not response.parallel_tool_calls
+        self._spells_out_refusals = False
         self._events: list[events.Event] = []
         self._number = 0
         self._next_index = 0
@@ -98,8 +99,15 @@ class Composer:
         message = self._message or self._open_message()
         message.text(delta, logprobs or [])
 
+    def spell_out_refusals(self) -> None:
+        """Report what the model refuses as its text: Codex drops messages with a refusal part (codex.md §4)."""
+        self._spells_out_refusals = True
+
     def refusal(self, delta: str) -> None:
         """More of the model's refusal to answer."""
+        if self._spells_out_refusals:
+            self.text(delta)
+            return
         message = self._message or self._open_message()
         message.refusal(delta)
 
@@ -141,10 +149,7 @@ class Composer:
 
         Raises UpstreamError for a call where no tool was offered.
         """
-        function = self._toolbox.function(name)
-        if function is None and (self._toolbox.choice == "none" or not self._toolbox.functions):
-            # Where tools are on offer the client answers a name it does not know, and the model tries again; where
-            # none are, there is nobody to answer (mapping.md §4).
+        if not self._toolbox.offers(name):
             raise UpstreamError(f"the model called '{name}', but no such tool was offered")
         if self._single and self._calls:
             self.notes.append(f"parallel_tool_calls: a second call, of '{name}', was left out")
@@ -193,7 +198,7 @@ class Composer:
 
     def fail(self, code: str, message: str, *, usage: Usage | None = None) -> None:
         """The answer broke off. What came so far is closed and stays in the response (reliability.md F5)."""
-        self._close_all("incomplete", broken=True)
+        self._close_all("incomplete")
         response = self.response
         response.status = "failed"
         response.error = responses.Failure(code, message)
@@ -258,9 +263,9 @@ class Composer:
         for call in self._calls.values():
             call.settle()
 
-    def _close_all(self, status: ItemStatus, *, broken: bool = False) -> None:
+    def _close_all(self, status: ItemStatus) -> None:
         # Only the item that was being written is cut; an incomplete item must be the last one (open-responses.md §2).
-        # In a broken answer a call whose arguments make no sense is left out: it was never announced.
+        # A call that is not whole, and was never announced, is left out of an answer that was cut.
         # A call that fails leaves the others open, so that a failed answer closes them too.
         cut_elsewhere = self._message is not None or self._reasoning is not None
         newest_is_done = self._next_index - 1 in self._done
@@ -272,12 +277,7 @@ class Composer:
             if status == "incomplete" and not last and not call.is_open:
                 self.notes.append("a call that was written beside others was left out of an incomplete answer")
                 continue
-            cut = last and not (call.is_open and newest_is_done)
-            try:
-                call.close(status if cut else "completed")
-            except UpstreamError:
-                if not broken:
-                    raise
+            call.close("completed" if (call.is_open and newest_is_done) or not last else status)
         self._close_message(status)
 
 

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from rejoinder.bridge.turns import CALLS, OUTPUTS, call_id_of
 from rejoinder.wire.errors import BadRequest
-from rejoinder.wire.items import FunctionCall, FunctionCallOutput, Item
+from rejoinder.wire.items import FunctionCall, FunctionCallOutput, Item, LocalShellCall, LocalShellCallOutput
 
 _WORDS = {
     "function_call": "function call",
@@ -32,7 +32,8 @@ def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
     """Join what was said with what is said now.
 
     Raises BadRequest when a call has no output, an output no call, a call two outputs, or an item of the past is sent
-    again (reliability.md F29). An output without a `call_id` answers the open call of its `name` (objects.md §6.1).
+    again (reliability.md F29). An output without a `call_id` answers the open call of its `name` (objects.md §6.1); a
+    local shell's may have the `id` of its call's item (provider-responses.md §3).
     """
     items: list[Item] = []
     opened: dict[str, Item] = {}
@@ -56,6 +57,8 @@ def _pair(item: Item, opened: dict[str, Item], seen: set[str]) -> Item:
     """The item, with the call id of what it answers."""
     if isinstance(item.view, FunctionCallOutput) and item.view.call_id is None:
         item = _named(item, item.view, opened)
+    elif isinstance(item.view, LocalShellCallOutput) and item.view.call_id is None and item.id not in opened:
+        item = _by_item(item, opened)
     if item.type in CALLS:
         call_id = call_id_of(item)
         if call_id is None:
@@ -82,7 +85,20 @@ def _pair(item: Item, opened: dict[str, Item], seen: set[str]) -> Item:
 def _named(item: Item, view: FunctionCallOutput, opened: dict[str, Item]) -> Item:
     for call_id, call in opened.items():
         if isinstance(call.view, FunctionCall) and call.view.name == view.name:
-            fields = msgspec.json.decode(item.raw, type=dict[str, Raw])
-            fields["call_id"] = Raw(msgspec.json.encode(call_id))
-            return Item.parse(msgspec.json.encode(fields))
+            return _answering(call_id, msgspec.json.decode(item.raw, type=dict[str, Raw]))
     raise BadRequest(f"No tool call found for an output without call_id, named '{view.name}'.", param="input")
+
+
+def _by_item(item: Item, opened: dict[str, Item]) -> Item:
+    """The id of a local shell's output may be that of the call's item; listed, two items cannot share it."""
+    for call_id, call in opened.items():
+        if isinstance(call.view, LocalShellCall) and call.id == item.id:
+            fields = msgspec.json.decode(item.raw, type=dict[str, Raw])
+            del fields["id"]
+            return _answering(call_id, fields)
+    return item
+
+
+def _answering(call_id: str, fields: dict[str, Raw]) -> Item:
+    fields["call_id"] = Raw(msgspec.json.encode(call_id))
+    return Item.parse(msgspec.json.encode(fields))

@@ -25,7 +25,6 @@ from rejoinder.wire.tools import (
     LocalShellTool,
     NamedTool,
     NamespaceTool,
-    OpaqueTool,
     ShellTool,
     Tool,
     ToolSearchTool,
@@ -61,14 +60,20 @@ class Function:
 
 
 class Toolbox:
-    """Functions in the order of their declaration, and the way back from a function's name to the client's tool."""
+    """Functions in the order of their declaration, and the way back from a function's name to the client's tool.
 
-    def __init__(self, functions: Sequence[Function], choice: Choice, notes: Sequence[str]) -> None:
+    `withheld` are those the client declared and does not allow this time: not offered, but their names are taken.
+    """
+
+    def __init__(
+        self, functions: Sequence[Function], choice: Choice, notes: Sequence[str], withheld: Sequence[Function] = ()
+    ) -> None:
         self.functions = tuple(functions)
         self.choice = choice
         self.notes = tuple(notes)
         self._by_name = {function.name: function for function in functions}
-        self._by_target = {function.target: function.name for function in functions}
+        self._by_target = {function.target: function.name for function in (*functions, *withheld)}
+        self._withheld = frozenset(function.name for function in withheld)
 
     @classmethod
     def of(cls, tools: Sequence[Tool], items: Iterable[Item], choice: Choice) -> "Toolbox":
@@ -84,10 +89,20 @@ class Toolbox:
                     gathering.add(parse_tools(raws, at="tools"), again=True)
                 case _:
                     pass
-        return cls(gathering.functions, gathering.chosen(choice), gathering.notes)
+        # The choice narrows the functions, so it is made before they are read.
+        chosen = gathering.chosen(choice)
+        return cls(gathering.functions, chosen, gathering.notes, gathering.withheld)
 
     def function(self, name: str) -> Function | None:
         return self._by_name.get(name)
+
+    def offers(self, name: str) -> bool:
+        """Whether a call by this name can be answered. Where tools are on offer the client answers a name it does not
+        know, and the model tries again; where none are, and to a tool that is withheld, there is no answer
+        (mapping.md §4)."""
+        if name in self._by_name:
+            return True
+        return self.choice != "none" and bool(self.functions) and name not in self._withheld
 
     def name_of(self, target: Target) -> str:
         """The upstream name of a client's tool, declared or (in an old history) no longer."""
@@ -117,6 +132,7 @@ class Toolbox:
 class _Gathering:
     def __init__(self) -> None:
         self.functions: list[Function] = []
+        self.withheld: list[Function] = []
         self.notes: list[str] = []
         self._names: set[str] = set()
         self._targets: set[Target] = set()
@@ -179,8 +195,8 @@ class _Gathering:
                     param="tools",
                     code="unsupported_value",
                 )
-            case OpaqueTool(type=kind):
-                raise Unsupported(f"tool type '{kind}' is not known here", param="tools", code="invalid_value")
+            case unknown:
+                raise Unsupported(f"tool type '{unknown.type}' is not known here", param="tools", code="invalid_value")
 
     def _function(self, view: FunctionTool, namespace: str | None, about: str | None = None) -> None:
         self._offer(
@@ -229,6 +245,7 @@ class _Gathering:
             case AllowedTools(tools=tools):
                 allowed = [self._find(tool) for tool in tools if tool.type not in self._hosted]
                 # Only what may be called is offered: the one form of the rule every server keeps to (mapping.md §4).
+                self.withheld = [function for function in self.functions if function not in allowed]
                 self.functions = [function for function in self.functions if function in allowed]
                 self._note("tool_choice.allowed_tools: only the allowed tools are offered")
                 return choice.mode if self.functions else "none"

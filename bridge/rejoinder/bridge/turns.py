@@ -150,8 +150,8 @@ OUTPUTS = frozenset(
 def call_id_of(item: Item) -> str | None:
     """The id that pairs a call with its output; None for anything else, and for searches a server ran itself."""
     match item.view:
-        case LocalShellCallOutput(id=call_id):
-            return call_id
+        case LocalShellCallOutput(id=id_, call_id=call_id):
+            return call_id or id_
         case (
             FunctionCall(call_id=call_id)
             | FunctionCallOutput(call_id=call_id)
@@ -251,8 +251,10 @@ def _said(
             | CustomToolCallOutput(call_id=call_id, output=output)
         ):
             return "tool", [Result(call_id, pieces(output))]
-        case LocalShellCallOutput(id=call_id, output=output):
-            return "tool", [Result(call_id, (Text(output),))]
+        case LocalShellCallOutput(output=output):
+            answered = call_id_of(item)
+            assert answered is not None
+            return "tool", [Result(answered, (Text(output),))]
         case ShellCallOutput(call_id=call_id, output=outputs):
             return "tool", [Result(call_id, (Text(_json(outputs)),))]
         case ApplyPatchCallOutput(call_id=call_id, status=status, output=text):
@@ -265,7 +267,7 @@ def _said(
             return "assistant", ()
         case FunctionCallOutput() | ItemReference():
             raise AssertionError("lineage pairs every output and resolves every reference")
-        case Compaction() | CompactionTrigger() | Opaque():
+        case Compaction() | CompactionTrigger() | Opaque():  # pragma: no branch  # nothing else is left
             raise Unsupported(
                 f"item type '{item.type}' cannot be sent to this upstream", param="input", code="invalid_value"
             )

@@ -30,7 +30,10 @@ class BadFrame(WireError):
     """Raised when a stream holds a line longer than the limit."""
 
 
-_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_SHOWN = 200
+"""Characters of a reason, which may repeat what the client sent (reliability.md S10)."""
+
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
 
 
 def bad_request(error: msgspec.MsgspecError, *, at: str = "") -> BadRequest:
@@ -38,7 +41,7 @@ def bad_request(error: msgspec.MsgspecError, *, at: str = "") -> BadRequest:
     match = _PATH.match(str(error))
     assert match is not None
     path = (at + (match["path"] or "")).lstrip(".")
-    what = match["what"]
+    what = match["what"] if len(match["what"]) <= _SHOWN else f"{match['what'][:_SHOWN]}…"
     if missing := _MISSING.match(what):
         name = f"{path}.{missing[1]}".lstrip(".")
         return BadRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")

@@ -117,10 +117,15 @@ class LocalShellCall(Struct, frozen=True):
 
 
 class LocalShellCallOutput(Struct, frozen=True):
-    """`id` is the id of the call: this item has no `call_id` (objects.md §6.2)."""
+    """`id` is the id of the call (objects.md §6.2); the agents SDK says `call_id` instead. One of them is there."""
 
-    id: str
     output: str
+    id: str | None = None
+    call_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.id is None and self.call_id is None:
+            raise ValueError("Object missing required field `id`")
 
 
 class ShellAction(Struct, frozen=True, omit_defaults=True):

@@ -75,6 +75,9 @@ class MultiAgent(Struct, frozen=True):
     enabled: bool
 
 
+Limit = Annotated[int, Meta(ge=1, le=2**53)]
+"""A number of things; one that no JSON reader can be expected to take is refused here (reliability.md S8)."""
+
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
     Meta(max_length=16),
@@ -94,8 +97,8 @@ class _Fields(Struct, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     include: list[Include] | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
-    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    max_output_tokens: Limit | None = None
+    max_tool_calls: Limit | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from rejoinder.bridge.chat import ChatDialect
 from rejoinder.bridge.envelope import Seal
 from rejoinder.server.demo import DemoUpstream
+from rejoinder.server.log import conceal
 from rejoinder.server.routing import Routes
 from rejoinder.server.services import Provider, Services
 from rejoinder.server.settings import Settings, SettingsError, UpstreamSettings
@@ -49,6 +50,7 @@ def _upstream(upstream: UpstreamSettings) -> Upstream:
         return DemoUpstream()
     headers = dict(upstream.headers)
     if (key := upstream.credential.reveal()) is not None:
+        conceal(key)
         name, value = ("api-key", key) if upstream.auth == "api-key" else ("authorization", f"Bearer {key}")
         headers[name] = value
     return HttpUpstream(upstream.base_url, headers)

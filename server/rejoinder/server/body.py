@@ -8,7 +8,6 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from itertools import accumulate
 
 import anyio.to_thread
@@ -18,7 +17,7 @@ from msgspec import Raw
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from rejoinder.server.errors import InvalidRequest, TooLarge, TooSlow, UnsupportedCoding
+from rejoinder.server.errors import ApiError, InvalidRequest, TooLarge, TooSlow, UnsupportedCoding
 from rejoinder.wire.errors import BadRequest, bad_request
 
 _GRACE = 5.0
@@ -49,7 +48,11 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], *,
         return wire
     inflation = _Inflation(inflate(wire), limit)
     if not inflation.run(_AT_ONCE):
-        await anyio.to_thread.run_sync(partial(inflation.run, limit + 1))
+        refusal = await anyio.to_thread.run_sync(inflation.rest)
+        if refusal is not None:
+            # Not the same one again: an error and a frame that hold each other stay, with all these bytes, until the
+            # collector comes by. For the same reason no thread raises here.
+            raise type(refusal)(str(refusal))
     return b"".join(inflation.pieces)
 
 
@@ -130,6 +133,14 @@ class _Inflation:
             if self._size >= target:
                 return False
         return True
+
+    def rest(self) -> ApiError | None:
+        """Inflates all that is left; gives the reason if that must not be."""
+        try:
+            self.run(self._limit + 1)
+        except ApiError as error:
+            return error
+        return None
 
 
 def _zstd(wire: bytes) -> Iterator[bytes]:

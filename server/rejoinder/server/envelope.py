@@ -28,6 +28,7 @@ _SERVER = "server_error"
 _NO_RETRY = {"x-should-retry": "false"}
 _OUR_FAULT = "The server had an error while processing your request."
 _LONGEST_WAIT = 86_400
+_LONGEST_MESSAGE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,16 @@ def _upstream_error(exc: UpstreamError, upstream: str) -> ErrorBody:
         headers = _NO_RETRY
     elif exc.retry_after is not None or row.status == 429:
         headers = {"retry-after": _seconds(exc.retry_after or 0)}
-    return ErrorBody(row.status, row.type, exc.param if row.type == _INVALID else None, row.code, message, headers)
+    param = _parameter(exc.param) if exc.param and row.type == _INVALID else None
+    return ErrorBody(row.status, row.type, param, row.code, message, headers)
+
+
+def _parameter(said: str) -> str | None:
+    """A provider's word for what is wrong, where it can be the path of a parameter and nothing else."""
+    return said if _PATH.fullmatch(said) and _public(said) == said else None
+
+
+_PATH = re.compile(r"[A-Za-z_][\w.\[\]-]{0,199}")
 
 
 def _seconds(hint: float) -> str:
@@ -258,9 +268,14 @@ _PRIVATE: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(?<![\w.])(?:localhost|\d{1,3}(?:\.\d{1,3}){3})(?::\d{1,5})?(?![\w.]\w)", re.I), "[host]"),
     (
-        re.compile(r"\[[0-9a-f:]{2,39}\](?::\d{1,5})?|(?<![\w:])(?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}(?![\w:])", re.I),
+        re.compile(
+            r"\[(?=[0-9a-f]{0,4}:[0-9a-f]{0,4}:)[0-9a-f:]{2,39}\](?::\d{1,5})?"
+            r"|(?<![\w:])(?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}(?![\w:])",
+            re.I,
+        ),
         "[host]",
     ),
+    (re.compile(r"\b(host|to|at|from) [a-z][a-z0-9_-]{0,62}:\d{1,5}(?!\w)", re.I), r"\1 [host]"),
     (
         re.compile(
             r"\b(?:(?:org|proj)[-_]\w{16,64}|(?:org|proj|user|acct|account|tenant|team)[-_](?=[a-z_]{0,64}\d)\w{6,64})",
@@ -279,6 +294,3 @@ def _public(text: str) -> str:
     for pattern, replacement in _PRIVATE:
         text = pattern.sub(replacement, text)
     return text
-
-
-_LONGEST_MESSAGE = 2_000

@@ -49,8 +49,6 @@ class CreateResponse:
             answer = StreamedTurn(request, self._services, self._pulse, owner=owner, codex=codex)
         else:
             outcome = await while_connected(receive, request, self._services, owner=owner)
-            if outcome is None:
-                return
             answer = json(bytes(outcome.response), headers=header(outcome.notes))
         await answer(scope, receive, send)
 

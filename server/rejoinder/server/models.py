@@ -110,10 +110,10 @@ class Models:
 async def _asked(provider: Provider) -> list[str]:
     body = bytearray()
     async with provider.upstream.open(Call("/models", b"", stream=False, method="GET")) as answer:
+        if not 200 <= answer.status < 300:
+            raise UpstreamError(f"the provider answered with status {answer.status}", status=answer.status)
         async for chunk in answer.chunks:
             body += chunk
             if len(body) > MAX_LIST:
                 raise UpstreamError(f"the list of models is larger than {MAX_LIST} bytes")
-        if not 200 <= answer.status < 300:
-            raise UpstreamError(f"the provider answered with status {answer.status}", status=answer.status)
     return [offered.id for offered in _OFFER.decode(body).data]

@@ -87,8 +87,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         if (reason := self._crowded()) is None:
             self._start_deadline()
             return
-        # It must not count towards the limit it was refused by, so it cannot linger either.
-        self.connections.discard(self)
+        # No lingering here, which would count towards the limit that was reached.
         self._refused = True
         self._write(Unavailable(reason))
         transport.close()
@@ -157,7 +156,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._reading is _Reading.BODY and self.cycle.response_complete and self._deadline is None:
+        if self._reading is _Reading.BODY and self.cycle.response_complete:
             # Answered before the body was here. What is left is thrown away, but not for ever, and uvicorn's own
             # keep-alive timer does not survive it.
             self._start_deadline()
@@ -202,7 +201,6 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _upgrade(self, rest: bytes) -> None:
         if self._should_upgrade():
-            self._stop_clock()
             self.handle_websocket_upgrade()
             return
         # A server may ignore Upgrade (RFC 9110 §7.8) and answer as usual. httptools does not: it takes what follows,
@@ -212,7 +210,6 @@ class _BoundedProtocol(HttpToolsProtocol):
         lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._idle_bytes = 0
         self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def _refuse(self, error: ApiError) -> None:
@@ -232,7 +229,6 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._clock = self.loop.call_later(_LINGER, self.transport.close)
 
     def _abandon(self) -> None:
-        self.pipeline.clear()
         for cycle in (self._running, self.cycle):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True

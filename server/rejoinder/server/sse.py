@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 import anyio
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import AppStatus
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from rejoinder.bridge.composer import Composer
@@ -18,8 +19,9 @@ from rejoinder.server.envelope import failure
 from rejoinder.server.notes import header
 from rejoinder.server.services import Services
 from rejoinder.wire import sse
-from rejoinder.wire.events import Event
+from rejoinder.wire.events import Event, Failed, Incomplete, ItemDone
 from rejoinder.wire.request import CreateRequest
+from rejoinder.wire.responses import OutputMessage, ReasoningItem
 
 # A shutdown lets running turns finish (reliability.md F10); the library's own idea is to cut them.
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # the library is partly typed
@@ -29,6 +31,9 @@ KEEP_ALIVE = 15.0
 
 SLOW_CLIENT = 60.0
 """Seconds a client may take not a single byte before it is cut (reliability.md F24)."""
+
+BEAT = 1.0
+"""Seconds between two looks at who waits."""
 
 HIGH_WATER = 64 * 1024
 """Bytes that may wait for a client before the upstream is no longer read."""
@@ -42,7 +47,7 @@ class Pulse:
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(BEAT)
             now = asyncio.get_running_loop().time()
             for stream in list(self._streams):
                 stream.beat(now)
@@ -76,6 +81,8 @@ class Stream:
     def begin(self, outcome: turn.Outcome, out: Composer, events: Sequence[Event]) -> None:
         self.outcome = outcome
         self._out = out
+        if self._codex:
+            out.spell_out_refusals()
         self._put(events)
         self._begun.set()
 
@@ -89,7 +96,6 @@ class Stream:
         """End a stream that has begun with a failure; says whether there was one to end."""
         if self._out is None:
             return False
-        self._out.drain()
         self._out.fail(*failure(error))
         self._put(self._out.drain())
         return True
@@ -140,7 +146,8 @@ class Stream:
 
     def _put(self, events: Sequence[Event]) -> None:
         if events:
-            self._add(b"".join([sse.frame(event) for event in events]))
+            told = _whole(events) if self._codex else events
+            self._add(b"".join([sse.frame(event) for event in told]))
 
     def _add(self, data: bytes) -> None:
         if not self._pending:
@@ -148,6 +155,26 @@ class Stream:
         self._pending.append(data)
         self._size += len(data)
         self._ready.set()
+
+
+def _whole(events: Sequence[Event]) -> Sequence[Event]:
+    """The events for Codex: what was closed only because the answer broke off is not reported as done.
+
+    Codex acts on every item that is done, whatever its status (codex.md §5): it would run the first half of a program,
+    and ask again with half a message in its history. What was never done it forgets, as after a dropped stream. Text
+    at an output limit is kept: there the turn ends, with what was said so far.
+    """
+    match events[-1]:
+        case Failed():
+            return [event for event in events if not isinstance(event, ItemDone)]
+        case Incomplete():
+            return [
+                event
+                for event in events
+                if not isinstance(event, ItemDone) or isinstance(event.item, OutputMessage | ReasoningItem)
+            ]
+        case _:
+            return events
 
 
 class StreamedTurn:
@@ -172,17 +199,22 @@ class StreamedTurn:
             async with anyio.create_task_group() as group:
                 stream.cut_with(group.cancel_scope)
                 group.start_soon(self._run)
-                async with anyio.create_task_group() as watch:
-                    watch.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
-                    answered = await stream.beginning()
-                    watch.cancel_scope.cancel()
+                watch = anyio.CancelScope()
+                group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope, watch)
+                answered = await stream.beginning()
+                watch.cancel()  # from here on the response listens itself
                 if answered:
                     await self._response()(scope, receive, send)
-                group.cancel_scope.cancel()
+                    group.cancel_scope.cancel()  # the client may have left in the middle of the turn
         finally:
             self._pulse.remove(stream)
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            # An error and a frame that hold each other stay, with the whole request, until the collector comes by.
+            del error
 
     async def _run(self) -> None:
         try:
@@ -192,6 +224,10 @@ class StreamedTurn:
             # still gets its last event (reliability.md P8).
             if not self._stream.fail(error):
                 self._error = error
+        except asyncio.CancelledError:
+            # The client left, and the group is over. Told of it, anyio would keep the error, and with it the whole
+            # request, in a circle until the collector comes by.
+            pass
         finally:
             self._stream.end()
 
@@ -201,43 +237,43 @@ class StreamedTurn:
         return EventSourceResponse(self._stream.chunks(), ping=0, sep="\n", headers=header(outcome.notes))
 
 
-async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope, watch: anyio.CancelScope) -> None:
+    with watch:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
 
 
-class _Gone(Exception):
-    """Raised when a client leaves before its answer."""
-
-
-async def while_connected(
-    receive: Receive, request: CreateRequest, services: Services, *, owner: str
-) -> turn.Outcome | None:
-    """A turn whose client waits for the whole answer; None when it did not wait (reliability.md F2).
+async def while_connected(receive: Receive, request: CreateRequest, services: Services, *, owner: str) -> turn.Outcome:
+    """A turn whose client waits for the whole answer. Raises ClientDisconnect when it did not (reliability.md F2).
 
     uvicorn does not tell a handler that its client left, so somebody has to listen. asyncio's own task group does it
     at a quarter of the price of anyio's, and there is one for every plain request.
     """
     outcome: turn.Outcome | None = None
     error: Exception | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(_until_gone(receive))
-            try:
+    async with asyncio.TaskGroup() as group:
+        try:
+            async with asyncio.timeout(None) as presence:
+                watch = group.create_task(_until_gone(receive, presence))
                 outcome = await turn.run(request, turn.Discard(), services, owner=owner)
-            except Exception as raised:
-                # Out of the group it would travel as a group of one.
-                error = raised
-            watch.cancel()
-    except* _Gone:
-        pass  # nobody is there to be told anything, errors included
-    if error is not None:
-        raise error
+        except Exception as raised:
+            # Out of the group it would travel as a group of one.
+            error = raised
+        watch.cancel()
+    if presence.expired():
+        error = ClientDisconnect()
+    try:
+        if error is not None:
+            raise error
+    finally:
+        # As above.
+        del error
+    assert outcome is not None
     return outcome
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    raise _Gone
+    presence.reschedule(asyncio.get_running_loop().time())

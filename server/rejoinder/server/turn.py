@@ -6,7 +6,7 @@ that tells nobody, and reads the response off the last event.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -174,15 +174,14 @@ async def _asked(
 
     waiting: Waiting | None = None
     try:
-        async with asyncio.timeout(None) as timeout, AsyncExitStack() as stack:
-            waiting = stack.enter_context(services.running.waiting(timeout))
-            waiting.at_most(provider.first_byte_timeout, "the provider did not answer in time")
-            with _after(STATUS_WAIT, begin):
-                answer = await stack.enter_async_context(provider.upstream.open(call))
-            if not 200 <= answer.status < 300:
-                raise provider.dialect.rejection(answer.status, answer.headers, await _refusal(answer))
-            begin()
-            await _read(answer.chunks, reader, provider, out, sink, waiting)
+        async with asyncio.timeout(None) as timeout:
+            with services.running.waiting(timeout) as waiting, _after(STATUS_WAIT, begin):
+                waiting.at_most(provider.first_byte_timeout, "the provider did not answer in time")
+                async with provider.upstream.open(call) as answer:
+                    if not 200 <= answer.status < 300:
+                        raise provider.dialect.rejection(answer.status, answer.headers, await _refusal(answer))
+                    begin()
+                    await _read(answer.chunks, reader, provider, out, sink, waiting)
     except TimeoutError as error:
         assert waiting is not None
         raise waiting.error() from error

@@ -66,15 +66,17 @@ class HttpUpstream:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 yield Answer(response.status, headers, response.content.iter_any())
         except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
-            raise UpstreamError("the provider's TLS certificate could not be verified") from error
+            raise UpstreamError("the provider's TLS certificate could not be verified") from _untraced(error)
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamError("the provider could not be reached", status=503) from error
+            raise UpstreamError("the provider could not be reached", status=503) from _untraced(error)
         except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError) as error:
-            raise UpstreamError("the connection to the provider took too long", status=504) from error
+            raise UpstreamError("the connection to the provider took too long", status=504) from _untraced(error)
         except (aiohttp.ClientError, OSError) as error:
             if opened:
-                raise BrokenStream("the connection to the provider broke off before the answer was over") from error
-            raise UpstreamError("the provider closed the connection without an answer") from error
+                raise BrokenStream(
+                    "the connection to the provider broke off before the answer was over"
+                ) from _untraced(error)
+            raise UpstreamError("the provider closed the connection without an answer") from _untraced(error)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -91,3 +93,16 @@ class HttpUpstream:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def _untraced(error: BaseException) -> BaseException:
+    """The error, and what it came from, without tracebacks.
+
+    aiohttp keeps an error where it was met; with its traceback that is a circle, and all of the request stays in
+    memory until the collector comes by.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

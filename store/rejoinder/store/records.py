@@ -218,9 +218,6 @@ class Store:
                 )
             except Conflict:
                 await self._look_again(tenant, record.id, parent)
-            except BaseException:
-                self._counts.drop(count_key)
-                raise
             else:
                 return
 

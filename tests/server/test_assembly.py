@@ -1,0 +1,142 @@
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from rejoinder.bridge.envelope import Envelope, Issuer, Seal
+from rejoinder.server.assembly import SEAL_VARIABLE, assemble, seal_keys
+from rejoinder.server.demo import DemoUpstream
+from rejoinder.server.services import Services
+from rejoinder.server.settings import SettingsError, load
+from rejoinder.server.upstream import HttpUpstream
+from rejoinder.store import StoreError
+from tests.server.site import NOWHERE, closing, said, services_in
+from tests.upstreams.chat import ChatUpstream
+from tests.upstreams.script import answer, text
+
+ONE, TWO = "11" * 32, "22" * 32
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SEAL_VARIABLE, raising=False)
+
+
+def assembled(directory: Path, upstreams: str, **environ: str) -> Services:
+    file = directory / "rejoinder.toml"
+    file.write_text(f'[server]\nstore = "disk:{directory / "store"}"\n{upstreams}')
+    return assemble(load(file, environ))
+
+
+def upstream(base_url: str, further: str = "") -> str:
+    return f'[[upstream]]\nname = "test"\nbase_url = "{base_url}"\nmodels = ["*"]\n{further}\n'
+
+
+async def test_without_an_upstream_the_demo_answers(tmp_path: Path) -> None:
+    async with closing(assembled(tmp_path, "")) as services:
+        assert isinstance(services.providers["demo"].upstream, DemoUpstream)
+        response = await said(services, model="demo", input="hello")
+        assert response["status"] == "completed"
+
+
+async def test_an_upstream_is_asked_with_its_key_and_its_headers(tmp_path: Path) -> None:
+    with ChatUpstream([answer(text("hi"))], key="sk-1") as provider:
+        further = 'api_key_env = "KEY"\nheaders = { "x-title" = "mine" }'
+        async with closing(assembled(tmp_path, upstream(provider.base_url, further), KEY="sk-1")) as services:
+            await said(services, input="hello")
+        [sent] = provider.requests
+        assert (sent.headers["authorization"], sent.headers["x-title"]) == ("Bearer sk-1", "mine")
+
+
+async def test_a_vendor_that_wants_its_key_in_a_header_of_its_own_gets_it_there(tmp_path: Path) -> None:
+    with ChatUpstream([answer(text("hi"))]) as provider:
+        further = 'vendor = "azure"\napi_key_env = "KEY"'
+        async with closing(assembled(tmp_path, upstream(provider.base_url, further), KEY="sk-1")) as services:
+            await said(services, input="hello")
+        [sent] = provider.requests
+        assert sent.headers["api-key"] == "sk-1"
+        assert "authorization" not in sent.headers
+
+
+async def test_an_upstream_without_a_key_is_asked_without_one(tmp_path: Path) -> None:
+    with ChatUpstream([answer(text("hi"))]) as provider:
+        async with closing(services_in(tmp_path, provider.base_url)) as services:
+            await said(services, input="hello")
+        assert {"authorization", "api-key"}.isdisjoint(provider.requests[0].headers)
+
+
+async def test_each_endpoint_has_a_fingerprint_that_names_neither_it_nor_its_address(tmp_path: Path) -> None:
+    async with closing(services_in(tmp_path, NOWHERE, names=("one", "two"))) as services:
+        endpoints = {provider.endpoint for provider in services.providers.values()}
+        again = {provider.issuer("m").endpoint for provider in services.providers.values()}
+    assert len(endpoints) == 2
+    assert endpoints == again
+    assert all(re.fullmatch("[0-9a-f]{16}", endpoint) for endpoint in endpoints)
+
+
+async def test_closing_the_services_closes_upstreams_and_the_store(tmp_path: Path) -> None:
+    with ChatUpstream([answer(text("hi"))]) as provider:
+        services = services_in(tmp_path, provider.base_url)
+        await said(services, input="hello")
+        client = services.providers["test"].upstream
+        assert isinstance(client, HttpUpstream)
+        await services.close()
+    with pytest.raises(StoreError, match="closed"):
+        await services.store.probe()
+
+
+async def test_what_one_start_sealed_the_next_one_opens(tmp_path: Path) -> None:
+    sealed = Envelope(Issuer("chat", "e", "m"), [], {})
+    async with closing(services_in(tmp_path, NOWHERE)) as services:
+        text = services.seal.close(sealed, owner="ann")
+    async with closing(services_in(tmp_path, NOWHERE)) as services:
+        assert services.seal.open(text, owner="ann") == sealed
+
+
+async def test_sealing_keys_come_from_the_environment_before_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SEAL_VARIABLE, ONE)
+    sealed = Envelope(Issuer("chat", "e", "m"), [], {})
+    async with closing(services_in(tmp_path, NOWHERE)) as services:
+        text = services.seal.close(sealed, owner="ann")
+    assert Seal([bytes.fromhex(ONE)]).open(text, owner="ann") == sealed
+    assert not (tmp_path / "store" / "seal.key").exists()
+
+
+def test_the_first_start_makes_a_key_only_its_user_can_read(tmp_path: Path) -> None:
+    [key] = seal_keys(tmp_path, "")
+    assert len(key) == 32
+    assert (tmp_path / "seal.key").stat().st_mode & 0o777 == 0o600
+    assert seal_keys(tmp_path, "") == [key]
+
+
+def test_no_two_directories_get_the_same_key(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert seal_keys(tmp_path / "a", "") != seal_keys(tmp_path / "b", "")
+
+
+def test_a_file_may_hold_older_keys_below_the_newest(tmp_path: Path) -> None:
+    (tmp_path / "seal.key").write_text(f"{TWO}\n{ONE}\n")
+    assert seal_keys(tmp_path, "") == [bytes.fromhex(TWO), bytes.fromhex(ONE)]
+
+
+def test_several_keys_are_separated_by_commas(tmp_path: Path) -> None:
+    assert seal_keys(tmp_path, f"{TWO}, {ONE}") == [bytes.fromhex(TWO), bytes.fromhex(ONE)]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("given", ["11" * 31, "11" * 33, "no hex", f"{ONE},", f"{ONE},{TWO}3"])
+def test_a_key_that_is_none_is_an_error_that_does_not_repeat_it(tmp_path: Path, given: str) -> None:
+    with pytest.raises(SettingsError, match="a sealing key is 64 hex digits") as caught:
+        seal_keys(tmp_path, given)
+    assert SEAL_VARIABLE in str(caught.value)
+    assert given not in str(caught.value)
+
+
+def test_a_file_without_a_key_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "seal.key").touch()
+    with pytest.raises(SettingsError, match=r"seal\.key: expected at least one sealing key"):
+        seal_keys(tmp_path, "")

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from rejoinder.server.notes import NAME, header
+
+
+def shown(*notes: str) -> list[str]:
+    value = header(notes)[NAME]
+    assert len(value) <= 4000
+    assert all(" " <= char <= "~" for char in value), "a header holds printable ASCII"
+    found = json.loads(value)
+    assert isinstance(found, list)
+    return found
+
+
+def test_nothing_to_say_is_no_header() -> None:
+    assert header([]) == {}
+
+
+def test_notes_are_a_json_list_in_their_order() -> None:
+    assert header(["user: left out", "seed: left out"]) == {NAME: '["user: left out","seed: left out"]'}
+
+
+def test_a_note_that_comes_twice_is_said_once() -> None:
+    assert shown("a", "b", "a") == ["a", "b"]
+
+
+@pytest.mark.parametrize("note", ["naïve — “quoted”", "line\r\nSet-Cookie: a=b", "nul \x00 and del \x7f", 'tab\t\\ "'])
+def test_whatever_a_note_holds_arrives_and_the_header_stays_one_line(note: str) -> None:
+    assert shown(note) == [note]
+
+
+def test_a_character_beyond_16_bits_is_replaced() -> None:
+    assert shown("smile \U0001f600") == ["smile ?"]
+
+
+def test_many_notes_are_cut_and_say_so() -> None:
+    notes = [f"parameter_{number}: unknown or without effect here" for number in range(500)]
+    found = shown(*notes)
+    assert found[-1] == "further notes are in the server's log"
+    assert found[:-1] == notes[: len(found) - 1]
+    assert len(found) > 10
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+@pytest.mark.parametrize("text", ["x", "é", '"', "\x01"])
+def test_notes_that_quote_long_text_of_a_client_are_cut_too(count: int, text: str) -> None:
+    found = shown(*(f"{number}{text * 100_000}" for number in range(count)))
+    assert found[0].startswith(f"0{text}")
+    assert len(found[0]) == 200
