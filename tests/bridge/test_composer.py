@@ -541,7 +541,7 @@ STEPS = ["text", "refusal", "annotation", "reasoning", "end_reasoning", "keep_al
 
 
 @given(st.data())
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_whatever_is_reported_the_events_keep_the_grammar(data: st.DataObject) -> None:
     reports = data.draw(st.composite(Reports)())
     out = started(reports.out)

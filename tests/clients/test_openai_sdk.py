@@ -800,12 +800,15 @@ def test_a_stream_without_a_store_can_be_replayed(client: OpenAI, upstream: Chat
 # Models
 
 
-def test_models_are_listed_and_retrieved(client: OpenAI) -> None:
+def test_models_are_listed_retrieved_and_asked(client: OpenAI, upstream: ChatUpstream) -> None:
     assert {model.id for model in client.models.list()} == {MODEL, "org/small:free", "raw-model", "demo"}
     assert client.models.retrieve("org/small:free").owned_by == "test"
     with pytest.raises(openai.NotFoundError) as raised:
         client.models.retrieve("nobody")
     assert raised.value.code == "model_not_found"
+    upstream.follow([answer(text("Hi."))])
+    assert client.responses.create(model="org/small:free", input="Hello").model == "org/small:free"
+    assert upstream.requests[0].chat.model == "org/small:free"
 
 
 # Errors

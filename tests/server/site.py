@@ -191,7 +191,9 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def site(services: Services) -> AsyncIterator[Site]:
     """The application over these services, listening; it closes them at the end."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    # By its protocol asyncio knows a socket that must not wait for acknowledgements.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     server = _Server(uvicorn.Config(build_app(services), access_log=False, log_config=None, ws="none"))
     serving = asyncio.create_task(server.serve([listener]))
     await server.up.wait()

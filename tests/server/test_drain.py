@@ -4,7 +4,7 @@ import contextlib
 import http.client
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,8 +12,9 @@ from time import monotonic, sleep
 
 import pytest
 
-from tests.live import LiveServer, LiveUpstream, running
+from tests.live import SERVER, LiveServer, LiveUpstream, running
 from tests.server.client import CODEX, ask, create, get, posted, received, streamed, streaming
+from tests.server.impatient import IMPATIENT
 from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.script import Trouble, answer, raw, silence, text
 
@@ -29,8 +30,12 @@ def upstream() -> Iterator[ChatUpstream]:
         yield upstream
 
 
-def serving(directory: Path, upstream: ChatUpstream, *, drain: float) -> AbstractContextManager[LiveServer]:
-    return running(directory, upstreams=[LiveUpstream(upstream.base_url)], settings={"drain_timeout": drain})
+def serving(
+    directory: Path, upstream: ChatUpstream, *, drain: float, command: Sequence[str] = SERVER
+) -> AbstractContextManager[LiveServer]:
+    return running(
+        directory, upstreams=[LiveUpstream(upstream.base_url)], settings={"drain_timeout": drain}, command=command
+    )
 
 
 def ended(server: LiveServer, *, within: float) -> int:
@@ -132,15 +137,14 @@ def test_what_outlasts_the_drain_fails_in_order(tmp_path: Path, upstream: ChatUp
         assert create(server, previous_response_id=last.whole.id).error.code == "previous_response_not_found"
 
 
-@pytest.mark.slow
 def test_a_client_that_does_not_read_cannot_keep_the_server_from_ending(tmp_path: Path, upstream: ChatUpstream) -> None:
     upstream.follow([raw(*[b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n' % (b"x" * 65536)] * 1000)])
-    with serving(tmp_path, upstream, drain=0.2) as server:
+    with serving(tmp_path, upstream, drain=0.2, command=IMPATIENT) as server:
         with posted(server, stream=True):
             upstream.wait(1)
             sleep(0.3)
             os.kill(server.pid, signal.SIGTERM)
-            assert ended(server, within=9) == 0
+            assert ended(server, within=4) == 0
         assert upstream.requests[0].left.wait(1)
 
 

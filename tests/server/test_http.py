@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,7 +17,6 @@ ANN, BOB = "key-of-ann", "key-of-bob"
 def provider() -> Iterator[ChatUpstream]:
     with ChatUpstream() as upstream:
         yield upstream
-    assert upstream.objections == []
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,12 @@ async def here(provider: ChatUpstream, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(autouse=True)
-def _echo(provider: ChatUpstream) -> None:
-    """What the provider says unless a test wants something else."""
+def _echo(provider: ChatUpstream) -> Iterator[None]:
+    """What the provider says unless a test wants something else; it has nothing against what it is asked."""
     provider.requests.clear()
     provider.follow(lambda request: answer(text(f"re: {request.messages[-1].text}")))
+    yield
+    assert provider.objections == []
 
 
 async def created(here: Site, *, key: str = ANN, **fields: Json) -> Json:
@@ -330,13 +332,14 @@ async def test_what_does_not_fit_is_400_context_length_exceeded(
 
 
 async def test_a_turn_that_cannot_be_stored_is_an_error_nobody_should_repeat(
-    here: Site, monkeypatch: pytest.MonkeyPatch
+    provider: ChatUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turn, "STORE_TIMEOUT", -1.0)
-    reply = await here.create(key=ANN, input="hi")
-    found = error(reply, 500)
-    assert (found["type"], found["code"]) == ("server_error", "server_error")
-    assert reply.headers["x-should-retry"] == "false"
-    refused = await here.create(key=ANN, input="hi")
-    assert (refused.status, refused.headers["retry-after"]) == (503, "5")
-    assert (await here.create(key=ANN, input="hi", store=False)).status == 200
+    async with site(services_in(tmp_path, provider.base_url)) as here:
+        reply = await here.create(input="hi")
+        found = error(reply, 500)
+        assert (found["type"], found["code"]) == ("server_error", "server_error")
+        assert reply.headers["x-should-retry"] == "false"
+        refused = await here.create(input="hi")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+        assert (await here.create(input="hi", store=False)).status == 200

@@ -1,7 +1,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -126,11 +126,25 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def provider() -> Iterator[ChatUpstream]:
     with ChatUpstream() as upstream:
         yield upstream
-    assert upstream.objections == []
+
+
+@pytest.fixture(scope="module")
+async def services(provider: ChatUpstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
+    """Services for every test that leaves them as they were; opening a store costs more than most turns."""
+    async with closing(services_in(tmp_path_factory.mktemp("turn"), provider.base_url)) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _accepted(provider: ChatUpstream) -> Iterator[None]:
+    """Each test counts its own requests, and the strict provider has nothing against any of them."""
+    provider.requests.clear()
+    yield
+    assert provider.objections == []
 
 
 def always(step: Step) -> Callable[[SentChat], Step]:
@@ -168,23 +182,22 @@ async def raised(services: Services, kind: type[Exception], **fields: Json) -> E
 
 @pytest.mark.parametrize("step", ANSWERS.values(), ids=ANSWERS)
 async def test_every_key_is_there_in_a_plain_answer_in_every_event_and_in_the_store(
-    provider: ChatUpstream, tmp_path: Path, step: Answer
+    provider: ChatUpstream, services: Services, step: Answer
 ) -> None:
     provider.follow(always(step))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        plain = await said(services, input="hi", tools=[WEATHER, GRAMMAR])
-        events = await heard(services, input="hi", tools=[WEATHER, GRAMMAR])
-        responses = [plain, *(event["response"] for event in events if "response" in event)]
-        for response in responses:
-            assert set(response) == KEYS
-            assert {name for name, value in response.items() if value is None} <= NULLABLE
-            assert nulls(response["output"]) == []
-        for response in responses[1:3]:
-            assert (response["output"], response["usage"], response["completed_at"]) == ([], None, None)
-        stored = await services.store.get(plain["id"], owner="local")
-        assert json.loads(stored.response) == plain
-        stored = await services.store.get(responses[-1]["id"], owner="local")
-        assert json.loads(stored.response) == responses[-1]
+    plain = await said(services, input="hi", tools=[WEATHER, GRAMMAR])
+    events = await heard(services, input="hi", tools=[WEATHER, GRAMMAR])
+    responses = [plain, *(event["response"] for event in events if "response" in event)]
+    for response in responses:
+        assert set(response) == KEYS
+        assert {name for name, value in response.items() if value is None} <= NULLABLE
+        assert nulls(response["output"]) == []
+    for response in responses[1:3]:
+        assert (response["output"], response["usage"], response["completed_at"]) == ([], None, None)
+    stored = await services.store.get(plain["id"], owner="local")
+    assert json.loads(stored.response) == plain
+    stored = await services.store.get(responses[-1]["id"], owner="local")
+    assert json.loads(stored.response) == responses[-1]
 
 
 @needs_schemas
@@ -203,21 +216,19 @@ async def test_every_key_is_there_in_a_plain_answer_in_every_event_and_in_the_st
 )
 @pytest.mark.parametrize("step", [ANSWERS["text"], ANSWERS["reasoning, text and calls"], ANSWERS["cut by the limit"]])
 async def test_what_is_answered_follows_the_schemas_of_open_responses(
-    provider: ChatUpstream, tmp_path: Path, step: Answer, fields: Json
+    provider: ChatUpstream, services: Services, step: Answer, fields: Json
 ) -> None:
     provider.follow(always(step))
     asked = {"input": "hi", "tools": [WEATHER]} | fields
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        assert violations(await said(services, **asked), "ResponseResource") == []
-        for event in await heard(services, **asked):
-            assert event_violations(event) == []
+    assert violations(await said(services, **asked), "ResponseResource") == []
+    for event in await heard(services, **asked):
+        assert event_violations(event) == []
 
 
 @needs_schemas
-async def test_a_failed_response_follows_the_schemas_too(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_a_failed_response_follows_the_schemas_too(provider: ChatUpstream, services: Services) -> None:
     provider.follow([answer(text("Hel", "lo"), trouble=Trouble("end", after=2))])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        events = await heard(services, input="hi")
+    events = await heard(services, input="hi")
     assert events[-1]["type"] == "response.failed"
     assert [event_violations(event) for event in events] == [[]] * len(events)
 
@@ -240,7 +251,7 @@ async def test_a_plain_answer_is_what_a_client_makes_of_the_stream(
     assert responses[0]["created_at"] == NOW
 
 
-async def test_the_response_says_what_was_asked(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_the_response_says_what_was_asked(provider: ChatUpstream, services: Services) -> None:
     provider.follow([answer(text("hi"))])
     asked: Json = {
         "instructions": "Be brief.",
@@ -253,16 +264,16 @@ async def test_the_response_says_what_was_asked(provider: ChatUpstream, tmp_path
         "store": False,
         "truncation": "auto",
     }
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        response = await said(services, input="hi", **asked)
+    response = await said(services, input="hi", **asked)
     assert {name: response[name] for name in asked} == asked
 
 
-async def test_an_alias_is_answered_under_the_name_that_was_asked_for(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_an_alias_is_answered_under_the_name_that_was_asked_for(
+    provider: ChatUpstream, services: Services
+) -> None:
     provider.follow([answer(text("hi"))])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        response = await said(services, model=f"test/{MODEL}", input="hi")
-        record = await services.store.get(response["id"], owner="local")
+    response = await said(services, model=f"test/{MODEL}", input="hi")
+    record = await services.store.get(response["id"], owner="local")
     assert response["model"] == f"test/{MODEL}"
     assert (record.model, record.upstream) == (MODEL, "test")
     assert provider.requests[0].chat.model == MODEL
@@ -271,7 +282,7 @@ async def test_an_alias_is_answered_under_the_name_that_was_asked_for(provider: 
 # What goes out, turn after turn
 
 
-async def test_a_continuation_sends_the_whole_lineage_in_order(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_a_continuation_sends_the_whole_lineage_in_order(provider: ChatUpstream, services: Services) -> None:
     provider.follow(
         [
             answer(
@@ -282,15 +293,14 @@ async def test_a_continuation_sends_the_whole_lineage_in_order(provider: ChatUps
             answer(text("You are welcome.")),
         ]
     )
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        first = await said(services, input="Oslo and Rome?", instructions="Be brief.", tools=[WEATHER])
-        second = await said(
-            services,
-            input=[output_of("c2", "warm"), output_of("c1", "cold")],
-            previous_response_id=first["id"],
-            tools=[WEATHER],
-        )
-        third = await said(services, input="Thanks.", previous_response_id=second["id"])
+    first = await said(services, input="Oslo and Rome?", instructions="Be brief.", tools=[WEATHER])
+    second = await said(
+        services,
+        input=[output_of("c2", "warm"), output_of("c1", "cold")],
+        previous_response_id=first["id"],
+        tools=[WEATHER],
+    )
+    third = await said(services, input="Thanks.", previous_response_id=second["id"])
     assert third["previous_response_id"] == second["id"]
     messages = provider.requests[2].chat.messages
     assert [(message.role, message.text) for message in messages] == [
@@ -309,12 +319,11 @@ async def test_a_continuation_sends_the_whole_lineage_in_order(provider: ChatUps
     assert [message.tool_call_id for message in messages[2:4]] == ["c2", "c1"]
 
 
-async def test_instructions_and_tools_are_not_inherited(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_instructions_and_tools_are_not_inherited(provider: ChatUpstream, services: Services) -> None:
     provider.follow(always(answer(text("hi"))))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        first = await said(services, input="one", instructions="Be brief.", tools=[WEATHER], temperature=0.5)
-        second = await said(services, input="two", previous_response_id=first["id"])
-        await said(services, input="three", previous_response_id=second["id"], instructions="Be long.")
+    first = await said(services, input="one", instructions="Be brief.", tools=[WEATHER], temperature=0.5)
+    second = await said(services, input="two", previous_response_id=first["id"])
+    await said(services, input="three", previous_response_id=second["id"], instructions="Be long.")
     assert roles(provider.requests[1]) == ["user", "assistant", "user"]
     assert {"tools", "temperature"}.isdisjoint(provider.requests[1].fields)
     assert (second["instructions"], second["tools"], second["temperature"]) == (None, [], 1.0)
@@ -322,16 +331,15 @@ async def test_instructions_and_tools_are_not_inherited(provider: ChatUpstream, 
     assert b"Be brief." not in provider.requests[2].body
 
 
-async def test_forks_of_one_response_know_nothing_of_each_other(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_forks_of_one_response_know_nothing_of_each_other(provider: ChatUpstream, services: Services) -> None:
     provider.follow(lambda request: answer(text(f"re: {request.messages[-1].text}")))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        root = await said(services, input="root")
-        left, right = await asyncio.gather(
-            said(services, input="left", previous_response_id=root["id"]),
-            said(services, input="right", previous_response_id=root["id"]),
-        )
-        await said(services, input="on", previous_response_id=left["id"])
-        await said(services, input="on", previous_response_id=right["id"])
+    root = await said(services, input="root")
+    left, right = await asyncio.gather(
+        said(services, input="left", previous_response_id=root["id"]),
+        said(services, input="right", previous_response_id=root["id"]),
+    )
+    await said(services, input="on", previous_response_id=left["id"])
+    await said(services, input="on", previous_response_id=right["id"])
     shown = [[message.text for message in sent.chat.messages] for sent in provider.requests[3:]]
     assert shown == [
         ["root", "re: root", "left", "re: left", "on"],
@@ -340,39 +348,36 @@ async def test_forks_of_one_response_know_nothing_of_each_other(provider: ChatUp
 
 
 async def test_a_child_keeps_its_whole_context_when_an_ancestor_is_deleted(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow(lambda request: answer(text(f"re: {request.messages[-1].text}")))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        first = await said(services, input="one")
-        second = await said(services, input="two", previous_response_id=first["id"])
-        await services.store.delete(first["id"], owner="local")
-        await said(services, input="three", previous_response_id=second["id"])
+    first = await said(services, input="one")
+    second = await said(services, input="two", previous_response_id=first["id"])
+    await services.store.delete(first["id"], owner="local")
+    await said(services, input="three", previous_response_id=second["id"])
     texts = [message.text for message in provider.requests[2].chat.messages]
     assert texts == ["one", "re: one", "two", "re: two", "three"]
 
 
 async def test_an_output_that_names_its_tool_instead_of_its_call_is_paired_for_good(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow([answer(calls(call("weather", id="c1"))), answer(text("Cold.")), answer(text("Bye."))])
     named = {"type": "function_call_output", "name": "weather", "output": "cold"}
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        first = await said(services, input="Oslo?", tools=[WEATHER])
-        second = await said(services, input=[named], previous_response_id=first["id"])
-        await said(services, input="Thanks.", previous_response_id=second["id"])
+    first = await said(services, input="Oslo?", tools=[WEATHER])
+    second = await said(services, input=[named], previous_response_id=first["id"])
+    await said(services, input="Thanks.", previous_response_id=second["id"])
     assert provider.requests[2].chat.messages[2].tool_call_id == "c1"
 
 
 @pytest.mark.parametrize("ending", ["completed", "incomplete"])
 async def test_what_was_cut_by_a_limit_can_be_continued_too(
-    provider: ChatUpstream, tmp_path: Path, ending: str
+    provider: ChatUpstream, services: Services, ending: str
 ) -> None:
     provider.follow([answer(text("one"), finish="length" if ending == "incomplete" else None), answer(text("two"))])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        first = await said(services, input="count")
-        assert first["status"] == ending
-        second = await said(services, input="go on", previous_response_id=first["id"])
+    first = await said(services, input="count")
+    assert first["status"] == ending
+    second = await said(services, input="go on", previous_response_id=first["id"])
     assert second["status"] == "completed"
 
 
@@ -417,10 +422,11 @@ async def chained(services: Services, turns: int, **fields: Json) -> Json:
     return response
 
 
-async def test_every_request_begins_with_the_bytes_of_the_one_before(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_every_request_begins_with_the_bytes_of_the_one_before(
+    provider: ChatUpstream, services: Services
+) -> None:
     provider.follow(scripted)
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        await chained(services, 30, instructions="Be brief.")
+    await chained(services, 30, instructions="Be brief.")
     bodies = [sent.body for sent in provider.requests]
     assert len(bodies) == 30
     for before, after in pairwise(bodies):
@@ -432,18 +438,17 @@ async def test_every_request_begins_with_the_bytes_of_the_one_before(provider: C
 
 @pytest.mark.parametrize("replayed", ["as it was", "without ids and status"])
 async def test_a_client_that_sends_everything_back_gets_the_same_bytes_sent(
-    provider: ChatUpstream, tmp_path: Path, replayed: str
+    provider: ChatUpstream, services: Services, replayed: str
 ) -> None:
     provider.follow(scripted)
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        await chained(services, 30)
-        history = [user("question 0")]
-        for number in range(1, 31):
-            response = await said(services, input=history, tools=[WEATHER], store=False)
-            output = response["output"]
-            if replayed != "as it was":
-                output = [{k: v for k, v in item.items() if k not in ("id", "status")} for item in output]
-            history += [*output, *next_input(response, number)]
+    await chained(services, 30)
+    history = [user("question 0")]
+    for number in range(1, 31):
+        response = await said(services, input=history, tools=[WEATHER], store=False)
+        output = response["output"]
+        if replayed != "as it was":
+            output = [{k: v for k, v in item.items() if k not in ("id", "status")} for item in output]
+        history += [*output, *next_input(response, number)]
     bodies = [sent.body for sent in provider.requests]
     assert bodies[30:] == bodies[:30]
 
@@ -462,11 +467,10 @@ async def test_a_chain_goes_on_with_the_same_bytes_after_the_store_was_opened_ag
 
 
 async def test_a_call_id_a_provider_uses_again_reaches_the_client_as_another(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow(always(answer(calls(call("weather", id="call_0")))))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        last = await chained(services, 4)
+    last = await chained(services, 4)
     pairs = provider.requests[-1].chat.messages
     called = [one.id for message in pairs for one in message.tool_calls]
     assert len(set(called)) == 3
@@ -505,14 +509,13 @@ async def test_reasoning_of_another_is_left_out_and_noted(
 
 
 async def test_a_chain_that_changes_its_model_leaves_the_reasoning_behind_and_finds_it_again(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow(lambda request: answer(thought(f"hm {request.model}"), text("hi")))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        previous: Json = {}
-        for model in ("a", "b", "a"):
-            response = await said(services, model=model, input="on", **previous)
-            previous = {"previous_response_id": response["id"]}
+    previous: Json = {}
+    for model in ("a", "b", "a"):
+        response = await said(services, model=model, input="on", **previous)
+        previous = {"previous_response_id": response["id"]}
     recalled = [message.reasoning_content for message in provider.requests[2].chat.messages]
     assert recalled == [None, "hm a", None, None, None]
 
@@ -520,20 +523,19 @@ async def test_a_chain_that_changes_its_model_leaves_the_reasoning_behind_and_fi
 # Stored, or not, before anybody hears of the end
 
 
-async def test_a_response_that_is_not_stored_never_touches_the_disk(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_a_response_that_is_not_stored_never_touches_the_disk(provider: ChatUpstream, services: Services) -> None:
     provider.follow(scripted)
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        parent = await chained(services, 2)
-        before = files(services.store.location)
-        further: Json = {"input": next_input(parent, 1), "previous_response_id": parent["id"]}
-        plain = await said(services, store=False, **further)
-        events = await heard(services, store=False, **further)
-        assert files(services.store.location) == before
-        for response_id in (plain["id"], events[-1]["response"]["id"]):
-            with pytest.raises(Missing):
-                await services.store.get(response_id, owner="local")
-            with pytest.raises(InvalidRequest, match="not found"):
-                await said(services, input="on", previous_response_id=response_id)
+    parent = await chained(services, 2)
+    before = files(services.store.location)
+    further: Json = {"input": next_input(parent, 1), "previous_response_id": parent["id"]}
+    plain = await said(services, store=False, **further)
+    events = await heard(services, store=False, **further)
+    assert files(services.store.location) == before
+    for response_id in (plain["id"], events[-1]["response"]["id"]):
+        with pytest.raises(Missing):
+            await services.store.get(response_id, owner="local")
+        with pytest.raises(InvalidRequest, match="not found"):
+            await said(services, input="on", previous_response_id=response_id)
     assert (plain["store"], plain["status"]) == (False, "completed")
 
 
@@ -632,27 +634,25 @@ async def test_a_parent_that_is_deleted_while_its_child_is_made_takes_the_child_
 
 
 async def test_a_failed_response_is_stored_as_one_and_nobody_goes_on_from_it(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow([answer(text("Hel", "lo"), trouble=Trouble("cut", after=2))])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        response = folded(await heard(services, input="hi"))
-        record = await services.store.get(response["id"], owner="local")
-        assert (record.status, json.loads(record.response)) == ("failed", response)
-        error = await raised(services, InvalidRequest, input="on", previous_response_id=response["id"])
+    response = folded(await heard(services, input="hi"))
+    record = await services.store.get(response["id"], owner="local")
+    assert (record.status, json.loads(record.response)) == ("failed", response)
+    error = await raised(services, InvalidRequest, input="on", previous_response_id=response["id"])
     assert isinstance(error, InvalidRequest)
     assert error.code == "previous_response_not_found"
     assert len(provider.requests) == 1
 
 
 async def test_items_are_stored_with_ids_and_with_everything_nobody_here_knows(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow([answer(text("hi"))])
     item = user("hi") | {"x_extra": {"b": 1.5, "a": ["é"]}}
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        response = await said(services, input=[item, user("on") | {"id": "msg_mine"}])
-        record = await services.store.get(response["id"], owner="local")
+    response = await said(services, input=[item, user("on") | {"id": "msg_mine"}])
+    record = await services.store.get(response["id"], owner="local")
     first, second = (json.loads(raw) for raw in record.input)
     assert first["x_extra"] == item["x_extra"]
     assert re.fullmatch("msg_[0-9a-f]{36}", first["id"])
@@ -680,20 +680,18 @@ async def test_a_model_nobody_serves_is_refused(provider: ChatUpstream, tmp_path
     assert (error.param, error.code) == ("model", "model_not_found")
 
 
-async def test_what_the_provider_has_no_word_for_is_refused(provider: ChatUpstream, tmp_path: Path) -> None:
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        error = await raised(services, Unsupported, input="hi", top_logprobs=2)
+async def test_what_the_provider_has_no_word_for_is_refused(provider: ChatUpstream, services: Services) -> None:
+    error = await raised(services, Unsupported, input="hi", top_logprobs=2)
     assert isinstance(error, Unsupported)
     assert error.param == "top_logprobs"
     assert provider.requests == []
 
 
-async def test_knobs_without_effect_are_noted_and_logged(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_knobs_without_effect_are_noted_and_logged(provider: ChatUpstream, services: Services) -> None:
     provider.follow([answer(text("hi"))])
     request = request_of(input="hi", seed=7, text={"verbosity": "low"}, tools=[{"type": "web_search"}])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        with capture_logs() as logs:
-            outcome = await turn.run(request, turn.Discard(), services, owner="local")
+    with capture_logs() as logs:
+        outcome = await turn.run(request, turn.Discard(), services, owner="local")
     assert outcome.notes == [
         "seed: unknown or without effect here",
         "tools.web_search: this upstream has no web search, the tool is not offered",
@@ -702,11 +700,10 @@ async def test_knobs_without_effect_are_noted_and_logged(provider: ChatUpstream,
     assert [(line["event"], line["notes"]) for line in logs] == [("left out", outcome.notes)]
 
 
-async def test_what_the_answer_leaves_out_is_noted_too(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_what_the_answer_leaves_out_is_noted_too(provider: ChatUpstream, services: Services) -> None:
     provider.follow([answer(calls(call("weather", id="a"), call("weather", id="b")))])
     request = request_of(input="hi", tools=[WEATHER], parallel_tool_calls=False)
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        outcome = await turn.run(request, turn.Discard(), services, owner="local")
+    outcome = await turn.run(request, turn.Discard(), services, owner="local")
     assert outcome.notes == ["parallel_tool_calls: a second call, of 'weather', was left out"]
 
 
@@ -726,13 +723,14 @@ def long_talk(turns: int) -> Sequence[Json]:
     return [*items, user("last")]
 
 
-async def test_a_talk_that_does_not_fit_is_asked_again_with_fewer_turns(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_a_talk_that_does_not_fit_is_asked_again_with_fewer_turns(
+    provider: ChatUpstream, services: Services
+) -> None:
     provider.follow(small_window)
     request = request_of(input=long_talk(7), truncation="auto", instructions="Be brief.")
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        outcome = await turn.run(request, turn.Discard(), services, owner="local")
-        response = json.loads(bytes(outcome.response))
-        items = await services.store.lineage(response["id"], owner="local")
+    outcome = await turn.run(request, turn.Discard(), services, owner="local")
+    response = json.loads(bytes(outcome.response))
+    items = await services.store.lineage(response["id"], owner="local")
     texts = [message.text for message in provider.requests[-1].chat.messages]
     assert texts == ["Be brief.", "question 6", "answer 6", "last"]
     assert response["output"][0]["content"][0]["text"] == "re: last"
@@ -740,44 +738,42 @@ async def test_a_talk_that_does_not_fit_is_asked_again_with_fewer_turns(provider
     assert len(items[0].input) == 15, "what was said is kept, whatever was sent"
 
 
-async def test_a_talk_that_does_not_fit_fails_where_that_is_wanted(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_a_talk_that_does_not_fit_fails_where_that_is_wanted(provider: ChatUpstream, services: Services) -> None:
     provider.follow(small_window)
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        error = await raised(services, UpstreamError, input=long_talk(7))
+    error = await raised(services, UpstreamError, input=long_talk(7))
     assert isinstance(error, UpstreamError)
     assert (error.code, error.status) == ("context_length_exceeded", 400)
     assert len(provider.requests) == 1
 
 
-async def test_a_single_turn_that_does_not_fit_fails_whatever_is_wanted(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_a_single_turn_that_does_not_fit_fails_whatever_is_wanted(
+    provider: ChatUpstream, services: Services
+) -> None:
     provider.follow(always(HttpError(400, "prompt is too long")))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        error = await raised(services, UpstreamError, input="x", truncation="auto")
+    error = await raised(services, UpstreamError, input="x", truncation="auto")
     assert isinstance(error, UpstreamError)
     assert error.code == "context_length_exceeded"
     assert len(provider.requests) == 1
 
 
 async def test_a_stream_that_began_before_the_provider_refused_is_shortened_too(
-    provider: ChatUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provider: ChatUpstream, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turn, "STATUS_WAIT", 0.01)
     refused = b'{"error":{"message":"prompt is too long","code":"context_length_exceeded"}}'
     late = Wire((Pause(0.1), Head(400, {"content-type": "application/json"}), refused))
     provider.follow([late, answer(text("hi"))])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        response = folded(await heard(services, input=long_talk(1), truncation="auto"))
+    response = folded(await heard(services, input=long_talk(1), truncation="auto"))
     assert response["status"] == "completed"
 
 
 async def test_an_answer_that_has_something_to_show_is_not_asked_for_again(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     body = b'data: {"choices":[{"index":0,"delta":{"content":"Hel"}}]}\n\n'
     error = b'data: {"error":{"message":"prompt is too long","code":"context_length_exceeded"}}\n\n'
     provider.follow(always(raw(body, error)))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        response = folded(await heard(services, input=long_talk(1), truncation="auto"))
+    response = folded(await heard(services, input=long_talk(1), truncation="auto"))
     assert (response["status"], response["error"]["code"]) == ("failed", "context_length_exceeded")
     assert len(provider.requests) == 1
 
@@ -786,26 +782,24 @@ async def test_an_answer_that_has_something_to_show_is_not_asked_for_again(
 
 
 async def test_an_error_of_the_provider_is_raised_while_nobody_has_heard_anything(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow(always(HttpError(429, "slow down", headers={"retry-after": "7"})))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        for live in (True, False):
-            listener = Listener(live)
-            with pytest.raises(UpstreamError, match="slow down") as caught:
-                await turn.run(request_of(input="hi", stream=True), listener, services, owner="local")
-            assert (caught.value.status, caught.value.retry_after) == (429, 7.0)
-            assert listener.sent == []
+    for live in (True, False):
+        listener = Listener(live)
+        with pytest.raises(UpstreamError, match="slow down") as caught:
+            await turn.run(request_of(input="hi", stream=True), listener, services, owner="local")
+        assert (caught.value.status, caught.value.retry_after) == (429, 7.0)
+        assert listener.sent == []
 
 
 async def test_an_answer_that_breaks_off_is_an_error_where_nobody_reads_along(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow([answer(text("Hel", "lo"), trouble=Trouble("cut", after=2))])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        before = files(services.store.location)
-        await raised(services, BrokenStream, input="hi")
-        assert files(services.store.location) == before
+    before = files(services.store.location)
+    await raised(services, BrokenStream, input="hi")
+    assert files(services.store.location) == before
 
 
 TROUBLES: dict[str, Step] = {
@@ -820,22 +814,20 @@ TROUBLES: dict[str, Step] = {
 
 @pytest.mark.parametrize("step", TROUBLES.values(), ids=TROUBLES)
 async def test_whatever_breaks_an_answer_it_ends_with_one_failure(
-    provider: ChatUpstream, tmp_path: Path, step: Step
+    provider: ChatUpstream, services: Services, step: Step
 ) -> None:
     provider.follow([step])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        response = folded(await heard(services, input="hi"))
+    response = folded(await heard(services, input="hi"))
     assert (response["status"], response["error"]["code"]) == ("failed", "server_error")
     assert response["usage"] is None
 
 
 async def test_a_line_that_has_no_end_breaks_an_answer(
-    provider: ChatUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provider: ChatUpstream, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rejoinder.wire.sse.MAX_LINE", 1000)
     provider.follow([raw(b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\n', b"data: " + b"x" * 2000, gap=0.02)])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        response = folded(await heard(services, input="hi"))
+    response = folded(await heard(services, input="hi"))
     assert (response["status"], response["error"]["code"]) == ("failed", "server_error")
 
 
@@ -851,12 +843,11 @@ async def test_comments_of_a_provider_are_signs_of_life_and_nothing_else(
 
 
 async def test_the_body_of_a_refusal_is_read_to_a_limit(
-    provider: ChatUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provider: ChatUpstream, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turn, "MAX_REFUSAL", 1000)
     provider.follow([raw(b"no such thing\n", *[b"x" * 600] * 50, status=404, content_type="text/plain", gap=0.001)])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        error = await raised(services, UpstreamError, input="hi")
+    error = await raised(services, UpstreamError, input="hi")
     assert isinstance(error, UpstreamError)
     assert (str(error), error.status) == ("no such thing", 404)
 
@@ -894,43 +885,40 @@ async def test_a_shutdown_ends_a_turn_with_a_failure_that_says_so(provider: Chat
 
 
 async def test_a_silent_provider_lets_a_stream_begin_without_it_and_fail_afterwards(
-    provider: ChatUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provider: ChatUpstream, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turn, "STATUS_WAIT", 0.01)
     provider.follow(always(Wire((Pause(0.1), Head(500, {"content-type": "text/plain"}), b"oops"))))
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        listener = Listener()
-        outcome = await turn.run(request_of(input="hi", stream=True), listener, services, owner="local")
-        assert listener.begun is outcome
-        assert folded(listener.events)["error"] == {"code": "server_error", "message": "oops"}
-        record = await services.store.get(outcome.response_id, owner="local")
-        assert record.status == "failed"
-        assert str(await raised(services, UpstreamError, input="hi")) == "oops"
+    listener = Listener()
+    outcome = await turn.run(request_of(input="hi", stream=True), listener, services, owner="local")
+    assert listener.begun is outcome
+    assert folded(listener.events)["error"] == {"code": "server_error", "message": "oops"}
+    record = await services.store.get(outcome.response_id, owner="local")
+    assert record.status == "failed"
+    assert str(await raised(services, UpstreamError, input="hi")) == "oops"
 
 
 async def test_a_turn_that_is_cancelled_stores_nothing_and_leaves_the_provider(
-    provider: ChatUpstream, tmp_path: Path
+    provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow([answer(text("Hel", "lo"), trouble=Trouble("stall", after=2))])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        before = files(services.store.location)
-        begun = asyncio.Event()
-        listener = Listener()
-        listener.on({"response.output_text.delta"}, begun.set)
-        running = asyncio.create_task(turn.run(request_of(input="hi", stream=True), listener, services, owner="local"))
-        await asyncio.wait_for(begun.wait(), 5)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert files(services.store.location) == before
-        assert len(services.running) == 0
-        assert await asyncio.to_thread(provider.requests[0].left.wait, 2)
+    before = files(services.store.location)
+    begun = asyncio.Event()
+    listener = Listener()
+    listener.on({"response.output_text.delta"}, begun.set)
+    running = asyncio.create_task(turn.run(request_of(input="hi", stream=True), listener, services, owner="local"))
+    await asyncio.wait_for(begun.wait(), 5)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert files(services.store.location) == before
+    assert len(services.running) == 0
+    assert await asyncio.to_thread(provider.requests[0].left.wait, 2)
     assert not {event["type"] for event in listener.events} & TERMINAL
 
 
-async def test_the_clock_of_a_response_is_the_one_of_the_server(provider: ChatUpstream, tmp_path: Path) -> None:
+async def test_the_clock_of_a_response_is_the_one_of_the_server(provider: ChatUpstream, services: Services) -> None:
     provider.follow([answer(text("hi"))])
     times = iter([100.9, 103.2])
-    async with closing(services_in(tmp_path, provider.base_url)) as services:
-        response = await said(replace(services, clock=lambda: next(times)), input="hi")
+    response = await said(replace(services, clock=lambda: next(times)), input="hi")
     assert (response["created_at"], response["completed_at"]) == (100, 103)

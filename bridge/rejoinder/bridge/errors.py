@@ -24,7 +24,8 @@ class UpstreamError(BridgeError):
     """Raised when the provider's answer is an error.
 
     `status` is the HTTP status that describes it: the provider's own where there was one, else 502. `code` is the
-    machine code for clients (mapping.md §6 Errors), `retry_after` the provider's hint in seconds.
+    machine code for clients (mapping.md §6 Errors), `retry_after` the provider's hint in seconds. `upstream` is the
+    configured name of the provider, set by whoever asked it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class UpstreamError(BridgeError):
         self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.upstream = ""
 
 
 class BrokenStream(UpstreamError):

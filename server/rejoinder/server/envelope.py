@@ -135,19 +135,19 @@ _CODEX: Mapping[int, int] = {
 }
 
 
-def describe(exc: BaseException, *, codex: bool = False, upstream: str = "") -> ErrorBody:
-    """The answer for an exception; `upstream` is the configured name of the provider that was asked, if any was."""
-    body = _described(exc, upstream)
+def describe(exc: BaseException, *, codex: bool = False) -> ErrorBody:
+    """The answer for an exception."""
+    body = _described(exc)
     return _for_codex(body) if codex else body
 
 
-def failure(exc: BaseException, *, upstream: str = "") -> tuple[str, str]:
+def failure(exc: BaseException) -> tuple[str, str]:
     """`response.error` of a `response.failed`: its code, never null, and its message.
 
     Codex gives up at once on `invalid_prompt`, `context_length_exceeded` and `insufficient_quota`, waits for
     `rate_limit_exceeded` as long as the message says, and asks again five times for anything else (codex.md §9).
     """
-    body = _described(exc, upstream)
+    body = _described(exc)
     if body.status == 429 and body.type != "insufficient_quota":
         wait = body.headers.get("retry-after", "1")
         hint = "" if "try again in" in body.message else f" Please try again in {wait}s."
@@ -192,14 +192,14 @@ def from_codex(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 _encode = msgspec.json.Encoder().encode
 
 
-def _described(exc: BaseException, upstream: str) -> ErrorBody:
+def _described(exc: BaseException) -> ErrorBody:
     match exc:
         case ApiError():
             return ErrorBody(exc.status, exc.type, exc.param, exc.code, str(exc), exc.headers)
         case BadRequest() | Unsupported():
             return ErrorBody(400, _INVALID, exc.param, exc.code, str(exc))
         case UpstreamError():
-            return _upstream_error(exc, upstream)
+            return _upstream_error(exc)
         case BadFrame():
             return ErrorBody(502, _SERVER, None, _SERVER, f"The provider's stream cannot be read: {exc}")
         case DamagedRecord():
@@ -214,12 +214,12 @@ def _described(exc: BaseException, upstream: str) -> ErrorBody:
             return ErrorBody(500, _SERVER, None, _SERVER, _OUR_FAULT)
 
 
-def _upstream_error(exc: UpstreamError, upstream: str) -> ErrorBody:
+def _upstream_error(exc: UpstreamError) -> ErrorBody:
     row = _BY_CODE.get(exc.code) or _BY_STATUS.get(exc.status, _OTHERWISE)
     message = _public(str(exc))
     if row.says:
-        _logger.error("upstream refused our credential", upstream=upstream, status=exc.status, said=message)
-        of = f" of upstream '{upstream}'" if upstream else ""
+        _logger.error("upstream refused our credential", upstream=exc.upstream, status=exc.status, said=message)
+        of = f" of upstream '{exc.upstream}'" if exc.upstream else ""
         message = f"{row.says}{of}. Ask the operator to check the API key it is configured with."
     headers: Mapping[str, str] = {}
     if row.final:

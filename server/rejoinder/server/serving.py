@@ -14,7 +14,7 @@ from rejoinder.server.protocol import Limits, bounded_protocol
 from rejoinder.server.services import Services
 from rejoinder.server.settings import Settings
 
-_LAST_WORDS = 5.0
+LAST_WORDS = 5.0
 """Seconds ended turns have to tell their clients so."""
 
 
@@ -54,7 +54,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         server_header=False,
         proxy_headers=False,  # nothing here decides anything by a client's address
-        timeout_graceful_shutdown=int(server.drain_timeout + _LAST_WORDS) + 1,
+        timeout_graceful_shutdown=int(server.drain_timeout + LAST_WORDS) + 1,
     )
     # What exists now stays: it need not be looked at again, and the young are many and short-lived (FINDINGS §3).
     gc.collect()

@@ -108,9 +108,11 @@ async def run(request: CreateRequest, sink: Sink, services: Services, *, owner: 
     try:
         await _answered(prompt, provider, out, sink, outcome, services)
     except (UpstreamError, BadFrame) as error:
+        if isinstance(error, UpstreamError):
+            error.upstream = provider.name
         if not sink.live or not out.has_started:
             raise
-        out.fail(*failure(error, upstream=provider.name))
+        out.fail(*failure(error))
     prompt.notes.extend(out.notes)
     events = out.drain()
     if request.store:
@@ -132,6 +134,8 @@ def _prompt(
     toolbox = Toolbox.of(request.tools, items, request.tool_choice)
     notes = [f"{name}: unknown or without effect here" for name in request.ignored]
     notes.extend(toolbox.notes)
+    if any(b'"prompt_cache_breakpoint"' in item.raw for item in said.coming):
+        notes.append("input: prompt_cache_breakpoint is not passed on")
     opened: dict[str, Envelope] = {}
     for item in items:
         if isinstance(item.view, Reasoning) and (sealed := item.view.encrypted_content):
