@@ -1,5 +1,6 @@
 """The HTTP endpoints (http.md §1): each reads its request, calls what does the work, and encodes."""
 
+import anyio.to_thread
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +18,9 @@ from rejoinder.server.sse import Pulse, StreamedTurn, while_connected
 from rejoinder.store import Missing, Record
 from rejoinder.wire.request import CreateRequest
 
+_LARGE = 2**20
+"""Bytes from which reading a body takes long enough to be felt by everybody else on the loop."""
+
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -26,8 +30,13 @@ class Deleted(msgspec.Struct):
     deleted: bool = True
 
 
-def json(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type="application/json")
+def json(body: bytes, *, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, 200, headers, media_type="application/json")
+
+
+def _parsed(body: bytes) -> CreateRequest:
+    check_json(body)
+    return CreateRequest.parse(body)
 
 
 class CreateResponse:
@@ -40,8 +49,7 @@ class CreateResponse:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         server = self._services.settings.server
         body = await read_body(receive, scope["headers"], limit=server.max_body_bytes, timeout=server.body_timeout)
-        check_json(body)
-        request = CreateRequest.parse(body)
+        request = _parsed(body) if len(body) < _LARGE else await anyio.to_thread.run_sync(_parsed, body)
         owner = owner_of(scope)
         answer: ASGIApp
         if request.stream:
