@@ -10,6 +10,7 @@ Signals and kills need a process: `tests.live` starts one.
 
 import asyncio
 import hashlib
+import io
 import itertools
 import json
 import socket
@@ -158,7 +159,8 @@ class Site:
         if key is not None:
             named["authorization"] = f"Bearer {key}"
         url = f"http://127.0.0.1:{self.port}{path}"
-        async with self.client.request(method, url, data=body, headers=named, allow_redirects=False) as response:
+        data = io.BytesIO(body) if body is not None else None
+        async with self.client.request(method, url, data=data, headers=named, allow_redirects=False) as response:
             names = {name.lower(): value for name, value in response.headers.items()}
             return Reply(response.status, names, await response.read())
 

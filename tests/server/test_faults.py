@@ -402,6 +402,9 @@ LEAVINGS: dict[str, tuple[Step, str | None]] = {
     "in a silence": (broken("stall"), "response.output_text.delta"),
 }
 
+# A plain answer is asked for whole, so it has no middle that the provider would write slowly.
+PLAIN_LEAVINGS = {name: step for name, (step, _) in LEAVINGS.items() if name != "in the middle"}
+
 
 @pytest.mark.parametrize("reset", [False, True], ids=["close", "reset"])
 @pytest.mark.parametrize(("step", "seen"), LEAVINGS.values(), ids=LEAVINGS)
@@ -415,15 +418,14 @@ def test_the_upstream_is_cancelled_when_the_client_leaves_a_stream(
         with streaming(server) as stream:
             stream.until(seen)
             stream.leave(reset=reset)
-        assert get(server, stream.id).status == 404
     assert upstream.wait(1).left.wait(1)
     assert idle(server)
+    if seen is not None:
+        assert get(server, stream.id).status == 404
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["close", "reset"])
-@pytest.mark.parametrize(
-    "step", [silence(), silence(after_head=True), DRIP, broken("stall")], ids=LEAVINGS.keys() - {"in the middle"}
-)
+@pytest.mark.parametrize("step", PLAIN_LEAVINGS.values(), ids=PLAIN_LEAVINGS)
 def test_the_upstream_is_cancelled_when_the_client_leaves_a_plain_request(
     server: LiveServer, upstream: ChatUpstream, step: Step, reset: bool
 ) -> None:

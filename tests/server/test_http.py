@@ -6,7 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from rejoinder.server import turn
-from tests.server.site import MODEL, WEATHER, Json, Reply, Site, folded, output_of, services_in, site, user
+from rejoinder.store import StoreError
+from tests.server.site import MODEL, WEATHER, Json, Reply, Site, folded, gated, output_of, services_in, site, user
 from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.script import HttpError, Trouble, answer, call, calls, silence, text, thought
 
@@ -104,6 +105,13 @@ async def test_a_request_that_makes_no_sense_is_refused_before_anybody_is_asked(
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model":"m"', b"\xff"])
 async def test_a_body_that_is_no_json_object_is_refused(here: Site, body: bytes) -> None:
     error(await here.ask("POST", "/v1/responses", body, key=ANN), 400)
+
+
+async def test_a_large_body_is_read_like_any_other(here: Site, provider: ChatUpstream) -> None:
+    assert (await here.create(key=ANN, input="x" * 2**21)).status == 200
+    assert len(provider.requests[0].chat.messages[0].text) == 2**21
+    error(await here.create(key=ANN, input="x" * 2**21, temperature=3), 400)
+    error(await here.ask("POST", "/v1/responses", b"{" * 2**21, key=ANN), 400)
 
 
 async def test_a_client_that_leaves_gets_no_answer_and_makes_no_noise(here: Site, provider: ChatUpstream) -> None:
@@ -340,6 +348,23 @@ async def test_a_turn_that_cannot_be_stored_is_an_error_nobody_should_repeat(
         found = error(reply, 500)
         assert (found["type"], found["code"]) == ("server_error", "server_error")
         assert reply.headers["x-should-retry"] == "false"
-        refused = await here.create(input="hi")
-        assert (refused.status, refused.headers["retry-after"]) == (503, "5")
         assert (await here.create(input="hi", store=False)).status == 200
+
+
+async def test_while_the_store_does_not_work_a_turn_to_be_stored_is_put_off(
+    provider: ChatUpstream, tmp_path: Path
+) -> None:
+    services, gate = await gated(services_in(tmp_path, provider.base_url))
+    gate.on_probe = unwritable
+    async with site(services) as here:
+        while (await here.ask("GET", "/health")).status == 200:
+            pass  # the first look is under way
+        reply = await here.create(input="hi")
+        assert error(reply, 503)["code"] == "server_error"
+        assert reply.headers["retry-after"] == "5"
+        assert provider.requests == []
+        assert (await here.create(input="hi", store=False)).status == 200
+
+
+def unwritable() -> None:
+    raise StoreError("read-only file system")

@@ -203,19 +203,31 @@ async def test_codex_is_told_of_a_refusal_as_text(here: Site, provider: ChatUpst
     assert (part["type"], part["text"]) == ("output_text", "I cannot")
 
 
-async def test_before_the_beginning_and_after_the_end_nobody_is_kept_waiting() -> None:
+async def test_before_the_beginning_nobody_is_kept_waiting() -> None:
     stream = Stream(codex=False)
     stream.beat(later(sse.KEEP_ALIVE + 1))
     stream.end()
     assert [chunk async for chunk in stream.chunks()] == []
+
+
+@pytest.mark.parametrize("codex", [False, True])
+async def test_after_the_end_nobody_is_kept_waiting(codex: bool) -> None:
+    told = Told(codex=codex)
+    told.stream.fail(RuntimeError())
+    await told.taken()
+    told.stream.end()
+    assert await told.taken() == b"data: [DONE]\n\n"
+    told.stream.beat(later(sse.KEEP_ALIVE + 1))
+    assert await told.rest() == b""
+
+
+async def test_codex_is_told_nothing_between_the_last_event_and_the_end() -> None:
     told = Told(codex=True)
     told.stream.fail(RuntimeError())
     await told.taken()
     told.stream.beat(later(sse.KEEP_ALIVE + 1))
     told.stream.end()
     assert await told.rest() == b"data: [DONE]\n\n"
-    told.stream.beat(later(sse.KEEP_ALIVE + 1))
-    assert await told.rest() == b""
 
 
 async def test_a_client_that_takes_nothing_for_too_long_is_cut() -> None:

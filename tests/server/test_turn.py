@@ -14,6 +14,7 @@ from rejoinder.server import turn
 from rejoinder.server.errors import InvalidRequest, StoreFailed, Unavailable
 from rejoinder.server.services import Services
 from rejoinder.store import Change, Missing, StoreError
+from rejoinder.wire.events import Event
 from tests.server.schema import event_violations, needs_schemas, violations
 from tests.server.site import (
     MODEL,
@@ -700,6 +701,19 @@ async def test_knobs_without_effect_are_noted_and_logged(provider: ChatUpstream,
     assert [(line["event"], line["notes"]) for line in logs] == [("left out", outcome.notes)]
 
 
+async def test_a_cache_breakpoint_is_noted_where_it_is_sent_and_not_again(
+    provider: ChatUpstream, services: Services
+) -> None:
+    provider.follow(always(answer(text("hi"))))
+    part = {"type": "input_text", "text": "hi", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    request = request_of(input=[{"role": "user", "content": [part]}])
+    first = await turn.run(request, turn.Discard(), services, owner="local")
+    request = request_of(input="on", previous_response_id=first.response_id)
+    second = await turn.run(request, turn.Discard(), services, owner="local")
+    assert first.notes == ["input: prompt_cache_breakpoint is not passed on"]
+    assert second.notes == []
+
+
 async def test_what_the_answer_leaves_out_is_noted_too(provider: ChatUpstream, services: Services) -> None:
     provider.follow([answer(calls(call("weather", id="a"), call("weather", id="b")))])
     request = request_of(input="hi", tools=[WEATHER], parallel_tool_calls=False)
@@ -793,6 +807,13 @@ async def test_an_error_of_the_provider_is_raised_while_nobody_has_heard_anythin
         assert listener.sent == []
 
 
+async def test_an_error_of_a_provider_names_it(provider: ChatUpstream, services: Services) -> None:
+    provider.follow([HttpError(401, "Incorrect API key provided: sk-1")])
+    error = await raised(services, UpstreamError, input="hi")
+    assert isinstance(error, UpstreamError)
+    assert (error.upstream, error.status) == ("test", 401)
+
+
 async def test_an_answer_that_breaks_off_is_an_error_where_nobody_reads_along(
     provider: ChatUpstream, services: Services
 ) -> None:
@@ -871,6 +892,22 @@ async def test_a_provider_that_stops_in_the_middle_fails_the_stream(provider: Ch
         "message": "the provider stopped in the middle of its answer",
     }
     assert response["output"][0]["content"][0]["text"] == "Hel"
+
+
+class Slow(Listener):
+    """A client that takes its time."""
+
+    async def send(self, events: Sequence[Event]) -> None:
+        await asyncio.sleep(0.15)
+        await Listener.send(self, events)
+
+
+async def test_the_time_a_client_takes_is_not_the_providers(provider: ChatUpstream, tmp_path: Path) -> None:
+    provider.follow([answer(text("Hel", "lo"), gap=0.01)])
+    async with closing(services_in(tmp_path, provider.base_url, server={"stall_timeout": 0.1})) as services:
+        listener = Slow()
+        await turn.run(request_of(input="hi", stream=True), listener, services, owner="local")
+    assert folded(listener.events)["status"] == "completed"
 
 
 async def test_a_shutdown_ends_a_turn_with_a_failure_that_says_so(provider: ChatUpstream, tmp_path: Path) -> None:

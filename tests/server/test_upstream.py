@@ -3,6 +3,7 @@ import datetime
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,17 @@ async def test_a_call_goes_out_as_it_is_with_the_headers_of_the_upstream() -> No
         assert sent.headers["content-type"] == "application/json"
         assert sent.headers["accept-encoding"] == "identity"
         assert sent.headers["x-of-the-call"] == "1"
+
+
+async def test_a_large_body_goes_out_whole_and_with_its_length() -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"%b"}]}' % (b"x" * 3 * 2**20)
+    with ChatUpstream([answer(text("hi"))]) as provider:
+        async with client(provider.base_url) as asking, asking.open(replace(CALL, body=body)) as found:
+            assert found.status == 200
+        [sent] = provider.requests
+        assert sent.body == body
+        assert sent.headers["content-length"] == str(len(body))
+        assert sent.headers["content-type"] == "application/json"
 
 
 async def test_the_names_of_headers_are_in_lower_case() -> None:

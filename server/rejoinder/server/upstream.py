@@ -1,5 +1,6 @@
 """The seam to a provider: a call goes out, bytes come back."""
 
+import io
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +14,9 @@ from rejoinder.bridge.errors import BrokenStream, UpstreamError
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until a connection stands (reliability.md §4)."""
+
+_LARGE = 2**18
+"""Bytes of a body that is written in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class HttpUpstream:
             async with self._client().request(
                 call.method,
                 self._base_url + call.path,
-                data=call.body,
+                # In pieces where it is large: at once, everybody else on the loop would wait for it.
+                data=call.body if len(call.body) < _LARGE else io.BytesIO(call.body),
                 headers={**self._headers, **call.headers},
                 # A redirect would carry the credential to another place; it is an error like any other non-2xx.
                 allow_redirects=False,
