@@ -192,3 +192,10 @@ def test_the_call_ids_are_those_of_the_whole_conversation() -> None:
     found = pair([call("a"), output("a")], [call("b"), output("b")])
     assert found.call_ids == {"a", "b"}
     assert msgspec.json.decode(found.items[-1].raw) == {**output("b")}
+
+
+def test_an_item_may_be_there_once_only() -> None:
+    message = Item.parse(b'{"type":"message","id":"msg_1","role":"user","content":"hi"}')
+    with pytest.raises(BadRequest, match="Duplicate item found with id msg_1") as caught:
+        paired([], [message, message])
+    assert caught.value.param == "input"

@@ -116,6 +116,13 @@ def test_a_conversation_that_no_longer_fits_is_told_by_its_code() -> None:
     assert rejection(400, {}, body).code == "context_length_exceeded"
 
 
+def test_what_a_router_passes_on_is_read_too() -> None:
+    metadata = b'{"provider_name":"x","raw":"{\\"error\\":{\\"message\\":\\"maximum context length is 9\\"}}"}'
+    body = b'{"error":{"code":400,"message":"Provider returned error","metadata":%b}}' % metadata
+    error = rejection(400, {}, body)
+    assert (str(error), error.code) == ("Provider returned error", "context_length_exceeded")
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
 def test_a_status_that_means_something_else_is_no_overflow(status: int) -> None:
     body = b'{"error":{"message":"too many tokens per minute"}}'

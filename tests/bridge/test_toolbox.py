@@ -246,6 +246,13 @@ def test_a_tool_of_an_old_history_keeps_the_name_it_had() -> None:
     assert box.name_of(Target("function", "f", "functions")) == "f"
 
 
+def test_a_function_in_a_namespace_of_its_own_name_is_the_plain_function() -> None:
+    found = Target("function", "f", "f")
+    assert toolbox([function("f")]).name_of(found) == "f"
+    assert toolbox().name_of(found) == "f"
+    assert toolbox([{"type": "namespace", "name": "f", "tools": [function("f")]}]).name_of(found) == "f__f"
+
+
 def test_a_name_nobody_declared_is_a_plain_function() -> None:
     box = toolbox([function("f")])
     assert box.function("g") is None

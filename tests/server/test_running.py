@@ -114,3 +114,11 @@ def test_a_server_that_shuts_down_takes_no_new_work() -> None:
         running.admit()
     assert (caught.value.status, caught.value.code) == (503, "server_is_overloaded")
     assert caught.value.headers == {"retry-after": "1"}
+
+
+async def test_a_turn_ends_after_its_whole_time_however_steadily_its_provider_sends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rejoinder.server.running.TURN_TIMEOUT", 0.02)
+    error = await ended(Running(), lambda waiting: waiting.at_most(NEVER, LATE))
+    assert (str(error), error.status) == ("the turn took longer than 0 s", 504)

@@ -222,3 +222,14 @@ def self_signed(directory: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context
+
+
+async def test_a_refusal_that_breaks_off_is_still_that_refusal() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 429 Too Many Requests\r\ncontent-length: 100\r\n\r\n{"error"')
+        writer.close()
+
+    async with listening(refuse) as port, client(f"http://127.0.0.1:{port}/v1") as asking, asking.open(CALL) as found:
+        assert found.status == 429
+        assert b"".join([chunk async for chunk in found.chunks]) == b'{"error"'

@@ -281,3 +281,11 @@ def test_a_stored_item_stays_what_it_is_when_it_is_stored_again(fields: dict[str
     assert again.raw == once.raw
     values = msgspec.json.decode(once.raw, type=dict[str, Raw])
     assert b"null" not in map(bytes, values.values())
+
+
+@pytest.mark.parametrize("call_id", ["", "c" * 65])
+def test_a_call_id_has_one_to_sixty_four_characters(call_id: str) -> None:
+    raw = msgspec.json.encode({"type": "function_call_output", "call_id": call_id, "output": ""})
+    with pytest.raises(BadRequest) as caught:
+        Item.parse(raw, at="input[7]")
+    assert caught.value.param == "input[7].call_id"

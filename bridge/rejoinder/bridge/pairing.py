@@ -41,12 +41,15 @@ def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
     for item in past:
         # Stored as it came, so what it answers is found again in every turn.
         items.append(_pair(item, opened, seen))
-    old = {item.id for item in past if item.id is not None} if any(item.id for item in coming) else set()
+    known = {item.id for item in past if item.id is not None} if any(item.id for item in coming) else set()
     for item in coming:
-        if item.id is not None and item.id in old and item.type not in OUTPUTS:
-            raise BadRequest(
-                f"Duplicate item found with id {item.id}. It is in the conversation already.", param="input"
-            )
+        # An output may have the id of its call (objects.md §6.2), so only the others are told apart by theirs.
+        if item.id is not None and item.type not in OUTPUTS:
+            if item.id in known:
+                raise BadRequest(
+                    f"Duplicate item found with id {item.id}. It is in the conversation already.", param="input"
+                )
+            known.add(item.id)
         items.append(_pair(item, opened, seen))
     for call_id, item in opened.items():
         raise BadRequest(f"No tool output found for {_WORDS[item.type]} {call_id}.", param="input")

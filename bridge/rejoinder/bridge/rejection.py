@@ -59,6 +59,7 @@ class _Fields(Struct):
     param: Raw = Raw()
     detail: Raw = Raw()
     error: Raw = Raw()
+    metadata: Raw = Raw()
 
 
 _DECODER = msgspec.json.Decoder(_Fields)
@@ -91,6 +92,7 @@ class _Found(Struct):
     code: str = ""
     type: str = ""
     param: str | None = None
+    metadata: str = ""
 
 
 def _read(body: bytes) -> _Found:
@@ -105,7 +107,7 @@ def _read(body: bytes) -> _Found:
     if bytes(outer.error).startswith(b"{"):
         inner = _DECODER.decode(outer.error)
     message = _text(inner.message) or _text(outer.error) or _text(inner.detail) or _text(outer.message)
-    return _Found(message, _text(inner.code), _text(inner.type), _text(inner.param) or None)
+    return _Found(message, _text(inner.code), _text(inner.type), _text(inner.param) or None, _text(inner.metadata))
 
 
 def _text(raw: Raw) -> str:
@@ -116,7 +118,8 @@ def _text(raw: Raw) -> str:
 
 
 def _code(status: int, found: _Found) -> str:
-    said = f"{found.code} {found.type} {found.message}"
+    # OpenRouter's message says only that there was an error; what it was stands in `metadata.raw` (§8).
+    said = f"{found.code} {found.type} {found.message} {found.metadata}"
     if status < 500 and status not in (401, 403, 404, 429) and OVERFLOW.search(said):
         return "context_length_exceeded"
     if status == 502 and OVERFLOW.search(said):  # inside a stream there is no status to go by

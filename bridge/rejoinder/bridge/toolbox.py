@@ -106,6 +106,9 @@ class Toolbox:
 
     def name_of(self, target: Target) -> str:
         """The upstream name of a client's tool, declared or (in an old history) no longer."""
+        if target.namespace == target.name and target not in self._by_target:
+            # OpenAI gives a function that a search found a namespace of its own name (semantics.md §7).
+            target = Target(target.kind, target.name)
         return self._by_target.get(target) or flat_name(target.name, target.namespace)
 
     def target_of(self, name: str) -> Target:

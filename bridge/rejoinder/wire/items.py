@@ -5,10 +5,10 @@ else the item holds (a new field, another key order, a type nobody here knows) s
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from rejoinder.wire.errors import BadRequest, bad_request
 
@@ -56,6 +56,10 @@ TEXT_TYPES = frozenset(("input_text", "output_text", "text", "summary_text", "re
 Content = str | tuple[Part, ...]
 
 
+CallId = Annotated[str, Meta(min_length=1, max_length=64)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
 class Message(Struct, frozen=True):
     role: Literal["user", "assistant", "system", "developer"]
     content: Content
@@ -77,8 +81,8 @@ class Reasoning(Struct, frozen=True):
 
 
 class FunctionCall(Struct, frozen=True):
-    call_id: str
-    name: str
+    call_id: CallId
+    name: Name
     arguments: str
     namespace: str | None = None
 
@@ -87,19 +91,19 @@ class FunctionCallOutput(Struct, frozen=True):
     """`call_id` may be missing since SDK 3.52; `name` then says whose output it is (objects.md §6.1)."""
 
     output: Content
-    call_id: str | None = None
+    call_id: CallId | None = None
     name: str | None = None
 
 
 class CustomToolCall(Struct, frozen=True):
-    call_id: str
-    name: str
+    call_id: CallId
+    name: Name
     input: str
     namespace: str | None = None
 
 
 class CustomToolCallOutput(Struct, frozen=True):
-    call_id: str
+    call_id: CallId
     output: Content
 
 
@@ -112,7 +116,7 @@ class LocalShellAction(Struct, frozen=True, omit_defaults=True):
 
 
 class LocalShellCall(Struct, frozen=True):
-    call_id: str
+    call_id: CallId
     action: LocalShellAction
 
 
@@ -121,7 +125,7 @@ class LocalShellCallOutput(Struct, frozen=True):
 
     output: str
     id: str | None = None
-    call_id: str | None = None
+    call_id: CallId | None = None
 
     def __post_init__(self) -> None:
         if self.id is None and self.call_id is None:
@@ -135,7 +139,7 @@ class ShellAction(Struct, frozen=True, omit_defaults=True):
 
 
 class ShellCall(Struct, frozen=True):
-    call_id: str
+    call_id: CallId
     action: ShellAction
 
 
@@ -151,7 +155,7 @@ class ShellOutput(Struct, frozen=True):
 
 
 class ShellCallOutput(Struct, frozen=True):
-    call_id: str
+    call_id: CallId
     output: list[ShellOutput]
 
 
@@ -164,12 +168,12 @@ class PatchOperation(Struct, frozen=True, omit_defaults=True):
 
 
 class ApplyPatchCall(Struct, frozen=True):
-    call_id: str
+    call_id: CallId
     operation: PatchOperation
 
 
 class ApplyPatchCallOutput(Struct, frozen=True):
-    call_id: str
+    call_id: CallId
     status: Literal["completed", "failed"]
     output: str | None = None
 
@@ -178,13 +182,13 @@ class ToolSearchCall(Struct, frozen=True):
     """`arguments` is any JSON, not a string; `call_id` is null when the server searched itself."""
 
     arguments: Raw
-    call_id: str | None = None
+    call_id: CallId | None = None
     execution: str | None = None
 
 
 class ToolSearchOutput(Struct, frozen=True):
     tools: list[Raw]
-    call_id: str | None = None
+    call_id: CallId | None = None
     execution: str | None = None
 
 

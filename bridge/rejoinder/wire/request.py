@@ -87,7 +87,7 @@ Metadata = Annotated[
 class _Fields(Struct, frozen=True, kw_only=True):
     """The fields as the contract types them; null means left out."""
 
-    model: str | None = None
+    model: Annotated[str, Meta(min_length=1)] | None = None
     input: Raw = Raw()
     instructions: str | None = None
     previous_response_id: str | None = None

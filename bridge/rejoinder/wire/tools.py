@@ -7,12 +7,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from rejoinder.wire.errors import bad_request
+from rejoinder.wire.items import Name
 
 
 class FunctionTool(Struct, frozen=True):
     """`parameters` is a JSON schema, or null for none."""
 
-    name: str
+    name: Name
     description: str | None = None
     parameters: Raw = Raw()
     strict: bool | None = None
@@ -28,14 +29,14 @@ class Grammar(Struct, frozen=True):
 
 
 class CustomTool(Struct, frozen=True):
-    name: str
+    name: Name
     description: str | None = None
     format: Grammar | None = None
     defer_loading: bool | None = None
 
 
 class NamespaceTool(Struct, frozen=True):
-    name: str
+    name: Name
     tools: list[Raw]
     description: str | None = None
 

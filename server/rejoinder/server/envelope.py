@@ -227,6 +227,8 @@ def _upstream_error(exc: UpstreamError) -> ErrorBody:
     elif exc.retry_after is not None or row.status == 429:
         headers = {"retry-after": _seconds(exc.retry_after or 0)}
     param = _parameter(exc.param) if exc.param and row.type == _INVALID else None
+    if row.code == "context_length_exceeded":
+        param = param or "input"  # http.md §6.2
     return ErrorBody(row.status, row.type, param, row.code, message, headers)
 
 

@@ -1,12 +1,14 @@
 """The turns under way, so that a shutdown can wait for them and then end them (reliability.md F10)."""
 
 import asyncio
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rejoinder.bridge.errors import UpstreamError
 from rejoinder.server.errors import Unavailable
+
+TURN_TIMEOUT = 3600.0
+"""Seconds a whole turn may take, however steadily its provider sends (reliability.md §4)."""
 
 
 class Waiting:
@@ -19,7 +21,8 @@ class Waiting:
     def __init__(self, timeout: asyncio.Timeout) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._deadline = math.inf
+        self._last = self._loop.time() + TURN_TIMEOUT
+        self._deadline = self._last
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         self._late = "the provider took too long"
@@ -27,12 +30,12 @@ class Waiting:
     def at_most(self, seconds: float, late: str) -> None:
         """Give the next wait a deadline. `late` is what to say when it passes."""
         self._late = late
-        self._deadline = self._loop.time() + seconds
+        self._deadline = min(self._loop.time() + seconds, self._last)
         if self._timer is None or self._timer.when() > self._deadline:
             self._arm()
 
     def freely(self) -> None:
-        self._deadline = math.inf
+        self._deadline = self._last
 
     def close(self) -> None:
         """The turn waits no more."""
@@ -47,7 +50,7 @@ class Waiting:
         self._timer = None
         if self._deadline <= self._loop.time():
             self._end()
-        elif self._deadline < math.inf:
+        else:
             self._arm()
 
     def _end(self) -> None:
@@ -63,6 +66,8 @@ class Waiting:
         """Why the wait ended."""
         if self._stopped:
             return UpstreamError("the server is shutting down", status=503)
+        if self._last <= self._loop.time():
+            return UpstreamError(f"the turn took longer than {TURN_TIMEOUT:.0f} s", status=504)
         return UpstreamError(self._late, status=504)
 
 

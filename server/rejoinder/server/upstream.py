@@ -69,7 +69,8 @@ class HttpUpstream:
             ) as response:
                 opened = True
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                yield Answer(response.status, headers, response.content.iter_any())
+                chunks = response.content.iter_any()
+                yield Answer(response.status, headers, chunks if response.ok else _as_far_as_it_came(chunks))
         except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
             raise UpstreamError("the provider's TLS certificate could not be verified") from _untraced(error)
         except aiohttp.ClientConnectorError as error:
@@ -98,6 +99,15 @@ class HttpUpstream:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+async def _as_far_as_it_came(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A refusal's body. Its status says the most, so one that breaks off is still that refusal."""
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except (aiohttp.ClientError, OSError):
+        return
 
 
 def _untraced(error: BaseException) -> BaseException:
