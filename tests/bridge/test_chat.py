@@ -303,6 +303,22 @@ def test_the_last_update_of_the_effort_wins() -> None:
     assert b'"reasoning_effort":"low"' in sent(prompt([user("hi"), *updates]))
 
 
+def test_the_last_update_of_the_format_wins() -> None:
+    def update(text: object) -> Fields:
+        return {"type": "configuration_update", "text": text}
+
+    schema = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
+    said = [user("hi"), update({"format": {"type": "json_object"}}), update({"format": None}), update({})]
+    assert b'"response_format":{"type":"json_object"}' in sent(prompt(said, text={"format": schema}))
+    assert b'"response_format":{"type":"json_object"}' in sent(prompt(said))
+
+
+def test_a_server_that_only_thinks_or_does_not_is_said_to() -> None:
+    asked = prompt("hi", reasoning={"effort": "high"})
+    ChatDialect(ChatProfile(effort="thinking")).call(asked)
+    assert asked.notes == ["reasoning.effort: this upstream thinks or does not, it knows no degrees"]
+
+
 def test_log_probabilities_are_refused_where_there_are_none() -> None:
     message = "this upstream does not return log probabilities"
     assert refused(prompt("hi", top_logprobs=1)) == (message, "top_logprobs", "unsupported_parameter")

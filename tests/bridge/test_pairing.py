@@ -10,7 +10,7 @@ from rejoinder.bridge.pairing import Paired, paired
 from rejoinder.bridge.turns import call_id_of
 from rejoinder.wire.errors import BadRequest
 from rejoinder.wire.items import FunctionCallOutput, Item, kept
-from tests.bridge.prompts import Fields, assistant, call, output, user
+from tests.bridge.prompts import Fields, assistant, call, item, output, user
 
 CALLS: dict[str, tuple[Fields, Fields, str]] = {
     "function_call": (call("c"), output("c"), "function call"),
@@ -199,3 +199,24 @@ def test_an_item_may_be_there_once_only() -> None:
     with pytest.raises(BadRequest, match="Duplicate item found with id msg_1") as caught:
         paired([], [message, message])
     assert caught.value.param == "input"
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a', "status": "incomplete"},
+        {"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "half", "status": "incomplete"},
+    ],
+)
+def test_a_call_that_was_cut_off_needs_no_output_and_is_left_out_without_one(cut: Fields) -> None:
+    past = [item(**user("hi")), item(**cut)]
+    go_on = item(**user("go on"))
+    assert paired(past, [go_on]).items == [past[0], go_on]
+    whole = {**cut, "status": "completed"}
+    with pytest.raises(BadRequest, match="No tool output found"):
+        paired([past[0], item(**whole)], [go_on])
+
+
+def test_a_call_that_was_cut_off_and_is_answered_all_the_same_stays() -> None:
+    cut = item(type="function_call", call_id="c", name="f", arguments="{", status="incomplete")
+    assert len(paired([cut], [item(**output("c"))]).items) == 2

@@ -6,6 +6,7 @@ from msgspec import Raw
 
 from rejoinder.wire import items
 from rejoinder.wire.errors import BadRequest
+from rejoinder.wire.formats import TextFormat
 from rejoinder.wire.items import Item, Part, View, kept
 
 FULL: list[tuple[bytes, View]] = [
@@ -130,9 +131,10 @@ def test_what_is_any_json_is_handed_on_as_it_came() -> None:
     added = Item.parse(b'{"type":"additional_tools","role":"developer","tools":[1]}').view
     assert isinstance(added, items.AdditionalTools)
     assert [bytes(tool) for tool in added.tools] == [b"1"]
-    update = Item.parse(b'{"type":"configuration_update","reasoning":{"effort":"low"},"text":{"format":1}}').view
-    assert isinstance(update, items.ConfigurationUpdate)
-    assert (update.reasoning, bytes(update.text)) == (items.EffortUpdate("low"), b'{"format":1}')
+    update = Item.parse(
+        b'{"type":"configuration_update","reasoning":{"effort":"low"},"text":{"format":{"type":"text"}}}'
+    )
+    assert update.view == items.ConfigurationUpdate(items.EffortUpdate("low"), items.FormatUpdate(TextFormat("text")))
 
 
 @pytest.mark.parametrize("kind", ["", '"type":null,'])

@@ -26,8 +26,8 @@ from rejoinder.bridge.profile import ChatProfile
 from rejoinder.bridge.rejection import rejection
 from rejoinder.bridge.toolbox import CustomArguments, Function
 from rejoinder.bridge.turns import Audio, CallPart, File, Image, Piece, Refusal, Result, Text, Thought, Turn, turns
+from rejoinder.wire.formats import TextFormat
 from rejoinder.wire.items import ConfigurationUpdate
-from rejoinder.wire.request import TextFormat
 from rejoinder.wire.tools import NamedTool
 
 
@@ -92,8 +92,8 @@ class ChatDialect:
             if fields.top_logprobs:
                 body["top_logprobs"] = fields.top_logprobs
         self._effort(prompt, body)
-        if fields.text is not None and fields.text.format is not None:
-            self._format(fields.text.format, body)
+        if (wanted := _wanted_format(prompt)) is not None:
+            self._format(wanted, body)
         return body
 
     def _effort(self, prompt: Prompt, body: dict[str, object]) -> None:
@@ -122,6 +122,8 @@ class ChatDialect:
                 body["thinking"] = {"type": "disabled" if effort == "none" else "enabled"}
                 if effort in self._profile.effort_values:
                     body["reasoning_effort"] = spelled
+                elif effort != "none":
+                    prompt.notes.append("reasoning.effort: this upstream thinks or does not, it knows no degrees")
             case "enable_thinking":  # pragma: no branch  # nothing else is left
                 body["enable_thinking"] = effort != "none"
 
@@ -193,7 +195,7 @@ class ChatDialect:
         fields = prompt.request.fields
         if fields.instructions:
             yield fields.instructions
-        wanted = fields.text.format if fields.text is not None else None
+        wanted = _wanted_format(prompt)
         if wanted is None or wanted.type == "text":
             return
         if wanted.type == "json_object":
@@ -408,6 +410,16 @@ class _Assistant(Struct, tag_field="role", tag="assistant"):
 class _Tool(Struct, tag_field="role", tag="tool"):
     tool_call_id: str
     content: str
+
+
+def _wanted_format(prompt: Prompt) -> TextFormat | None:
+    """The request's, or the last one its history set (mapping.md §2)."""
+    text = prompt.request.fields.text
+    wanted = text.format if text is not None else None
+    for item in prompt.items:
+        if isinstance(item.view, ConfigurationUpdate) and item.view.text is not None:
+            wanted = item.view.text.format or wanted
+    return wanted
 
 
 def _custom_tool(function: Function) -> object:

@@ -3,7 +3,8 @@
 import msgspec
 from msgspec import Raw
 
-from rejoinder.wire.request import CreateRequest, TextFormat, given
+from rejoinder.wire.formats import TextFormat
+from rejoinder.wire.request import CreateRequest, given
 from rejoinder.wire.responses import ReasoningEcho, Response, TextEcho
 from rejoinder.wire.tools import shown
 

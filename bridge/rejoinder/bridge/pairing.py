@@ -8,7 +8,14 @@ from msgspec import Raw
 
 from rejoinder.bridge.turns import CALLS, OUTPUTS, call_id_of
 from rejoinder.wire.errors import BadRequest
-from rejoinder.wire.items import FunctionCall, FunctionCallOutput, Item, LocalShellCall, LocalShellCallOutput
+from rejoinder.wire.items import (
+    CustomToolCall,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    LocalShellCall,
+    LocalShellCallOutput,
+)
 
 _WORDS = {
     "function_call": "function call",
@@ -33,7 +40,8 @@ def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
 
     Raises BadRequest when a call has no output, an output no call, a call two outputs, or an item of the past is sent
     again (reliability.md F29). An output without a `call_id` answers the open call of its `name` (objects.md §6.1); a
-    local shell's may have the `id` of its call's item (provider-responses.md §3).
+    local shell's may have the `id` of its call's item (provider-responses.md §3). A call that was cut off by an output
+    limit needs no output, and is left out where it has none.
     """
     items: list[Item] = []
     opened: dict[str, Item] = {}
@@ -52,8 +60,17 @@ def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
             known.add(item.id)
         items.append(_pair(item, opened, seen))
     for call_id, item in opened.items():
-        raise BadRequest(f"No tool output found for {_WORDS[item.type]} {call_id}.", param="input")
+        if not _was_cut(item):
+            raise BadRequest(f"No tool output found for {_WORDS[item.type]} {call_id}.", param="input")
+    if opened:
+        # Half a call cannot be run, so nobody can be asked for its output; nor can it be said again (mapping.md §6).
+        cut = {id(item) for item in opened.values()}
+        items = [item for item in items if id(item) not in cut]
     return Paired(items, seen)
+
+
+def _was_cut(item: Item) -> bool:
+    return isinstance(item.view, FunctionCall | CustomToolCall) and item.view.status == "incomplete"
 
 
 def _pair(item: Item, opened: dict[str, Item], seen: set[str]) -> Item:

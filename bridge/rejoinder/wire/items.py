@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from rejoinder.wire.errors import BadRequest, bad_request
+from rejoinder.wire.formats import TextFormat
 
 
 class Audio(Struct, frozen=True):
@@ -85,6 +86,7 @@ class FunctionCall(Struct, frozen=True):
     name: Name
     arguments: str
     namespace: str | None = None
+    status: str | None = None
 
 
 class FunctionCallOutput(Struct, frozen=True):
@@ -100,6 +102,7 @@ class CustomToolCall(Struct, frozen=True):
     name: Name
     input: str
     namespace: str | None = None
+    status: str | None = None
 
 
 class CustomToolCallOutput(Struct, frozen=True):
@@ -222,11 +225,15 @@ class EffortUpdate(Struct, frozen=True):
     effort: str | None = None
 
 
+class FormatUpdate(Struct, frozen=True):
+    format: TextFormat | None = None
+
+
 class ConfigurationUpdate(Struct, frozen=True):
     """Settings that hold from this point of the conversation on; the last one before the end wins."""
 
     reasoning: EffortUpdate | None = None
-    text: Raw = Raw()
+    text: FormatUpdate | None = None
 
 
 class HostedCall(Struct, frozen=True):

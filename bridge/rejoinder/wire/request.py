@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from rejoinder.wire.errors import BadRequest, bad_request
+from rejoinder.wire.formats import TextFormat
 from rejoinder.wire.items import Item
 from rejoinder.wire.tools import Choice, parse_tools, tool_choice
 
@@ -35,22 +36,6 @@ class ReasoningSettings(Struct, frozen=True):
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
     context: str | None = None
     mode: str | None = None
-
-
-class TextFormat(Struct, frozen=True):
-    """`schema` is a JSON schema; it, `name` and `strict` belong to `json_schema` alone."""
-
-    type: Literal["text", "json_schema", "json_object"]
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
-    schema: Raw = Raw()
-    description: str | None = None
-    strict: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.type == "json_schema":
-            for name in ("name", "schema"):
-                if not given(getattr(self, name)):
-                    raise ValueError(f"Object missing required field `{name}`")
 
 
 class TextSettings(Struct, frozen=True):
