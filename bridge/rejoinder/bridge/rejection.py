@@ -129,7 +129,7 @@ def _code(status: int, found: _Found) -> str:
     if status in (402, 429) and _QUOTA.search(said):
         return "insufficient_quota"
     named = found.code or found.type
-    if status in (400, 502) and named in _BLAMES_THE_INPUT:
+    if status in (400, 502) and named in BLAMES_THE_INPUT:
         return named
     if status in _CODES:
         return _CODES[status]
@@ -138,7 +138,7 @@ def _code(status: int, found: _Found) -> str:
 
 _STREAM_CODES = frozenset(("rate_limit_exceeded", "insufficient_quota", "invalid_prompt", "server_is_overloaded"))
 
-_BLAMES_THE_INPUT = frozenset(
+BLAMES_THE_INPUT = frozenset(
     (
         "bio_policy",
         "cyber_policy",

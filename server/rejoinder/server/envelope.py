@@ -16,6 +16,7 @@ import structlog
 from starlette.types import Scope, Send
 
 from rejoinder.bridge.errors import Unsupported, UpstreamError
+from rejoinder.bridge.rejection import BLAMES_THE_INPUT
 from rejoinder.server.errors import ApiError
 from rejoinder.server.log import redact
 from rejoinder.store.errors import DamagedRecord, StoreError
@@ -61,33 +62,7 @@ _CREDENTIAL = _Row(502, _SERVER, _SERVER, final=True, says="The provider refused
 
 _BY_CODE: Mapping[str, _Row] = {
     # The code tells more than the status: some servers send an overflow with status 500.
-    **{
-        code: _Row(400, _INVALID, code)
-        for code in (
-            "context_length_exceeded",
-            "model_not_found",
-            # those of `response.error` that blame the request (objects.md §3)
-            "bio_policy",
-            "cyber_policy",
-            "data_residency_mismatch",
-            "empty_image_file",
-            "failed_to_download_image",
-            "image_content_policy_violation",
-            "image_file_not_found",
-            "image_file_too_large",
-            "image_parse_error",
-            "image_too_large",
-            "image_too_small",
-            "invalid_base64_image",
-            "invalid_image",
-            "invalid_image_format",
-            "invalid_image_mode",
-            "invalid_image_url",
-            "invalid_prompt",
-            "misalignment_policy_violation",
-            "unsupported_image_media_type",
-        )
-    },
+    **{code: _Row(400, _INVALID, code) for code in ("context_length_exceeded", "model_not_found", *BLAMES_THE_INPUT)},
     # http.md §6.2: waiting does not fill an account.
     **{
         code: _Row(429, "insufficient_quota", code, final=True)

@@ -7,12 +7,12 @@ unknown compatible server.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 import msgspec
 
-from rejoinder.bridge.profile import ChatProfile
+from rejoinder.bridge.profile import ChatProfile, OptionName
 
 Auth = Literal["bearer", "api-key"]
 
@@ -65,17 +65,7 @@ VENDORS: tuple[Vendor, ...] = (
         profile=ChatProfile(
             max_tokens="max_completion_tokens",  # §2
             instructions_role="developer",  # §3
-            options=(  # §2: only here
-                "logprobs",
-                "parallel_tool_calls",
-                "prompt_cache_key",
-                "prompt_cache_options",
-                "prompt_cache_retention",
-                "safety_identifier",
-                "service_tier",
-                "user",
-                "verbosity",
-            ),
+            options=get_args(OptionName),  # §2: only here are all of them understood
             native_custom_tools=True,  # §4
             files=True,  # §3
             audio=True,  # §3
