@@ -1,7 +1,9 @@
 """A turn as server-sent events (events.md §1).
 
-sse-starlette writes the response; it is fed whole encoded events, all of one upstream read in one piece, and its own
-ping is off: whether a comment or an event keeps a client waiting depends on the client.
+sse-starlette opens the response, closes it and watches its client. The events of a running turn, all of one upstream
+read in one piece, go to the connection from the turn itself: handed to a second task, each would wait for those of all
+other streams that the same round of the loop brought. The library's ping is off: whether a comment or an event keeps a
+client waiting depends on the client.
 """
 
 import asyncio
@@ -11,7 +13,7 @@ import anyio
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import AppStatus
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from rejoinder.bridge.composer import Composer
 from rejoinder.server import turn
@@ -19,7 +21,7 @@ from rejoinder.server.envelope import failure
 from rejoinder.server.notes import header
 from rejoinder.server.services import Services
 from rejoinder.wire import sse
-from rejoinder.wire.events import Event, Failed, Incomplete, ItemDone
+from rejoinder.wire.events import TERMINAL, Event, Failed, Incomplete, ItemDone
 from rejoinder.wire.request import CreateRequest
 from rejoinder.wire.responses import OutputMessage, ReasoningItem
 
@@ -74,6 +76,9 @@ class Stream:
         self._room = asyncio.Event()
         self._begun = asyncio.Event()
         self._over = False
+        self._write: Send | None = None  # the connection, once the response is open
+        self._writing = False
+        self._flushing = False
         self._out: Composer | None = None
         self._scope: anyio.CancelScope | None = None
         self.outcome: turn.Outcome | None = None
@@ -86,11 +91,30 @@ class Stream:
         self._put(events)
         self._begun.set()
 
+    def open(self, write: Send) -> None:
+        """The head of the response is out, and events may follow."""
+        self._write = write
+
+    def close(self) -> None:
+        """The response is over. What it was written with would keep the request in memory, in a circle."""
+        self._write = None
+        self._scope = None
+
     async def send(self, events: Sequence[Event]) -> None:
-        self._put(events)
-        while self._size > HIGH_WATER:
-            self._room.clear()
-            await self._room.wait()
+        # What waits already goes first, and the last events leave together with the end of the stream.
+        if self._write is None or self._pending or self._flushing or isinstance(events[-1], TERMINAL):
+            self._put(events)
+            while self._size > HIGH_WATER:
+                self._room.clear()
+                await self._room.wait()
+            return
+        self._since = self._loop.time()
+        self._writing = True
+        try:
+            await self._write({"type": "http.response.body", "body": self._framed(events), "more_body": True})
+        finally:
+            self._writing = False
+        self._since = self._loop.time()
 
     def fail(self, error: Exception) -> bool:
         """End a stream that has begun with a failure; says whether there was one to end."""
@@ -118,7 +142,7 @@ class Stream:
         self._scope = scope
 
     def beat(self, now: float) -> None:
-        if self._pending:
+        if self._pending or self._writing:
             if now - self._since > SLOW_CLIENT and self._scope is not None:
                 self._scope.cancel()
         elif self._out is not None and not self._over and now - self._since > KEEP_ALIVE:
@@ -141,13 +165,18 @@ class Stream:
             self._pending.clear()
             self._size = 0
             self._room.set()
+            self._flushing = True
             yield data
+            self._flushing = False
             self._since = self._loop.time()
 
     def _put(self, events: Sequence[Event]) -> None:
         if events:
-            told = _whole(events) if self._codex else events
-            self._add(b"".join([sse.frame(event) for event in told]))
+            self._add(self._framed(events))
+
+    def _framed(self, events: Sequence[Event]) -> bytes:
+        told = _whole(events) if self._codex else events
+        return b"".join([sse.frame(event) for event in told])
 
     def _add(self, data: bytes) -> None:
         if not self._pending:
@@ -204,10 +233,11 @@ class StreamedTurn:
                 answered = await stream.beginning()
                 watch.cancel()  # from here on the response listens itself
                 if answered:
-                    await self._response()(scope, receive, send)
+                    await self._response()(scope, receive, self._opening(send))
                     group.cancel_scope.cancel()  # the client may have left in the middle of the turn
         finally:
             self._pulse.remove(stream)
+            stream.close()
         error, self._error = self._error, None
         try:
             if error is not None:
@@ -230,6 +260,14 @@ class StreamedTurn:
             pass
         finally:
             self._stream.end()
+
+    def _opening(self, send: Send) -> Send:
+        async def opening(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start":
+                self._stream.open(send)
+
+        return opening
 
     def _response(self) -> EventSourceResponse:
         outcome = self._stream.outcome
