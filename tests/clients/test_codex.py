@@ -627,7 +627,7 @@ OUT_OF_ROOM = "Codex ran out of room in the model's context window."
     [
         (
             HttpError(401, "Incorrect API key provided: upstream-key.", code="invalid_api_key"),
-            "The provider refused this server's own credential of upstream 'test'. Ask the operator to check the API key",
+            "The provider refused this server's own credential of upstream 'test'. Ask the operator",
         ),
         (HttpError(404, "The model `x` does not exist.", code="model_not_found"), "The model `x` does not exist."),
         (HttpError(400, "Invalid value: 'x'."), "Invalid value: 'x'."),

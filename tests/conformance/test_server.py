@@ -1,0 +1,152 @@
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from rejoinder.conformance.errors import Broken
+from rejoinder.conformance.server import Reply, Server
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def at(handler: Handler, *, key: str | None = None, timeout: float = 5) -> AsyncIterator[Server]:
+    """A server whose every path is this handler."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/"
+        async with Server.at(url, "little", key=key, timeout=timeout) as server:
+            yield server
+    finally:
+        await runner.cleanup()
+
+
+async def echo(request: web.Request) -> web.Response:
+    said = {
+        "method": request.method,
+        "path": request.path_qs,
+        "key": request.headers.get("authorization"),
+        "type": request.headers.get("content-type"),
+        "coding": request.headers["accept-encoding"],
+        "body": (await request.read()).decode(),
+    }
+    return web.json_response(said, headers={"X-Request-Id": "req_1"})
+
+
+async def test_a_create_call_names_the_model_and_carries_the_key() -> None:
+    async with at(echo, key="sk-little") as server:
+        reply = await server.post(input="hello", store=None)
+    assert reply.body == (
+        b'{"method": "POST", "path": "/v1/responses", "key": "Bearer sk-little", "type": "application/json", '
+        b'"coding": "identity", "body": "{\\"model\\":\\"little\\",\\"input\\":\\"hello\\",\\"store\\":null}"}'
+    )
+    assert (reply.status, reply.media_type, reply.headers["x-request-id"]) == (200, "application/json", "req_1")
+
+
+async def test_a_create_call_may_name_another_model() -> None:
+    async with at(echo) as server:
+        assert b'\\"model\\":7' in (await server.post(model=7)).body
+
+
+async def test_questions_carry_their_query_and_no_body() -> None:
+    async with at(echo) as server:
+        assert b'"GET", "path": "/v1/models?limit=2", "key": null' in (await server.get("/models", limit="2")).body
+        assert b'"DELETE", "path": "/v1/responses/resp_1"' in (await server.delete("/responses/resp_1")).body
+
+
+async def test_a_key_can_be_left_at_home() -> None:
+    async with at(echo, key="sk-little") as server:
+        assert server.has_key
+        assert b'"key": null' in (await server.send("GET", "/models", with_key=False)).body
+
+
+async def test_the_chunks_of_an_answer_are_kept_apart() -> None:
+    async def chunked(request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        for chunk in (b"one", b"two", b"x" * 300_000):
+            await stream.write(chunk)
+        return stream
+
+    async with at(chunked) as server:
+        reply = await server.get("/")
+    assert reply.pieces == [b"one", b"two", b"x" * 300_000]
+    assert reply.body.startswith(b"onetwoxxx")
+
+
+async def test_a_redirection_is_an_answer_of_its_own() -> None:
+    async def elsewhere(request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"location": "/v1/other"})
+
+    async with at(elsewhere) as server:
+        assert (await server.get("/models")).status == 307
+
+
+async def test_an_answer_that_does_not_come_breaks_the_rule() -> None:
+    async def silent(request: web.Request) -> web.Response:
+        await asyncio.sleep(60)
+        raise AssertionError("nobody waits for this")
+
+    async with at(silent, timeout=0.1) as server:
+        with pytest.raises(Broken, match="expected an answer in time, got none"):
+            await server.get("/models")
+
+
+async def test_an_answer_that_breaks_off_breaks_the_rule() -> None:
+    async def broken(request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        await stream.write(b"half")
+        assert request.transport is not None
+        request.transport.abort()
+        return stream
+
+    async with at(broken) as server:
+        with pytest.raises(Broken, match="expected a whole answer, got Client"):
+            await server.get("/models")
+
+
+async def test_nobody_there_breaks_the_rule() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    async with Server.at(f"http://127.0.0.1:{port}/v1", "little", key=None, timeout=5) as server:
+        with pytest.raises(Broken, match="got ClientConnectorError"):
+            await server.get("/models")
+
+
+async def test_a_question_is_asked_once() -> None:
+    asked: list[str] = []
+
+    async def name(server: Server) -> str:
+        asked.append(server.model)
+        return server.model
+
+    async def nobody(server: Server) -> str:
+        asked.append("nobody")
+        raise Broken("a name", "none")
+
+    async with at(echo) as server:
+        assert [await server.once(name), await server.once(name)] == ["little", "little"]
+        for _ in range(2):
+            with pytest.raises(Broken):
+                await server.once(nobody)
+    assert asked == ["little", "nobody", "nobody"]
+
+
+def test_a_reply_of_another_status_is_told_in_short() -> None:
+    reply = Reply(500, {}, [b"oh\n  no \xff", b"x" * 1000])
+    assert reply.media_type == ""
+    assert reply.expect(404, 500) is reply
+    with pytest.raises(Broken) as caught:
+        reply.expect(200, 201)
+    assert (
+        str(caught.value) == f"expected status 200 or 201, got status 500: oh no \N{REPLACEMENT CHARACTER}{'x' * 193}"
+    )
+    assert Reply(204, {}, []).excerpt == "status 204 and no body"
