@@ -7,9 +7,9 @@ client waiting depends on the client.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
-import anyio
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import AppStatus
 from starlette.requests import ClientDisconnect
@@ -20,6 +20,7 @@ from rejoinder.server import turn
 from rejoinder.server.envelope import failure
 from rejoinder.server.notes import header
 from rejoinder.server.services import Services
+from rejoinder.server.timers import after
 from rejoinder.wire import sse
 from rejoinder.wire.events import TERMINAL, Event, Failed, Incomplete, ItemDone
 from rejoinder.wire.request import CreateRequest
@@ -36,6 +37,10 @@ SLOW_CLIENT = 60.0
 
 BEAT = 1.0
 """Seconds between two looks at who waits."""
+
+LOOK_AFTER = 0.05
+"""Seconds a client may have to wait before anybody looks whether it is still there; most answers begin sooner, where
+they come from this machine, and the look costs a task."""
 
 HIGH_WATER = 64 * 1024
 """Bytes that may wait for a client before the upstream is no longer read."""
@@ -80,7 +85,7 @@ class Stream:
         self._writing = False
         self._flushing = False
         self._out: Composer | None = None
-        self._scope: anyio.CancelScope | None = None
+        self._presence: asyncio.Timeout | None = None
         self.outcome: turn.Outcome | None = None
 
     def begin(self, outcome: turn.Outcome, out: Composer, events: Sequence[Event]) -> None:
@@ -98,7 +103,7 @@ class Stream:
     def close(self) -> None:
         """The response is over. What it was written with would keep the request in memory, in a circle."""
         self._write = None
-        self._scope = None
+        self._presence = None
 
     async def send(self, events: Sequence[Event]) -> None:
         # What waits already goes first, and the last events leave together with the end of the stream.
@@ -137,14 +142,14 @@ class Stream:
         await self._begun.wait()
         return self._out is not None
 
-    def cut_with(self, scope: anyio.CancelScope) -> None:
-        """What to cancel when the client stops reading."""
-        self._scope = scope
+    def cut_with(self, presence: asyncio.Timeout) -> None:
+        """What to end when the client stops reading."""
+        self._presence = presence
 
     def beat(self, now: float) -> None:
         if self._pending or self._writing:
-            if now - self._since > SLOW_CLIENT and self._scope is not None:
-                self._scope.cancel()
+            if now - self._since > SLOW_CLIENT and self._presence is not None:
+                _end(self._presence)
         elif self._out is not None and not self._over and now - self._since > KEEP_ALIVE:
             if self._codex:
                 self._out.keep_alive()
@@ -223,19 +228,23 @@ class StreamedTurn:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = self._stream
+        running = asyncio.create_task(self._run())
         self._pulse.add(stream)
         try:
-            async with anyio.create_task_group() as group:
-                stream.cut_with(group.cancel_scope)
-                group.start_soon(self._run)
-                watch = anyio.CancelScope()
-                group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope, watch)
-                answered = await stream.beginning()
-                watch.cancel()  # from here on the response listens itself
-                if answered:
-                    await self._response()(scope, receive, self._opening(send))
-                    group.cancel_scope.cancel()  # the client may have left in the middle of the turn
+            async with asyncio.timeout(None) as presence:
+                stream.cut_with(presence)
+                with _watched(receive, presence):
+                    answered = await stream.beginning()
+                if answered:  # from here on the response listens itself
+                    await self._response()(scope, receive, _opening(stream, send))
+        except TimeoutError:
+            if not presence.expired():
+                raise
         finally:
+            # A plain task, owned here: a task group would keep the error that ends it, and with it the whole request,
+            # in a circle until the collector comes by.
+            running.cancel()
+            await asyncio.wait((running,))
             self._pulse.remove(stream)
             stream.close()
         error, self._error = self._error, None
@@ -255,19 +264,10 @@ class StreamedTurn:
             if not self._stream.fail(error):
                 self._error = error
         except asyncio.CancelledError:
-            # The client left, and the group is over. Told of it, anyio would keep the error, and with it the whole
-            # request, in a circle until the collector comes by.
+            # The client left. Kept in the task, the error would hold the whole request.
             pass
         finally:
             self._stream.end()
-
-    def _opening(self, send: Send) -> Send:
-        async def opening(message: Message) -> None:
-            await send(message)
-            if message["type"] == "http.response.start":
-                self._stream.open(send)
-
-        return opening
 
     def _response(self) -> EventSourceResponse:
         outcome = self._stream.outcome
@@ -275,43 +275,50 @@ class StreamedTurn:
         return EventSourceResponse(self._stream.chunks(), ping=0, sep="\n", headers=header(outcome.notes))
 
 
-async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope, watch: anyio.CancelScope) -> None:
-    with watch:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
+def _opening(stream: Stream, send: Send) -> Send:
+    """A `send` that tells the stream when the head of the response is out.
+
+    It holds the stream and not the turn: the library keeps it, until the collector comes by, when a client leaves.
+    """
+
+    async def opening(message: Message) -> None:
+        await send(message)
+        if message["type"] == "http.response.start":
+            stream.open(send)
+
+    return opening
 
 
 async def while_connected(receive: Receive, request: CreateRequest, services: Services, *, owner: str) -> turn.Outcome:
-    """A turn whose client waits for the whole answer. Raises ClientDisconnect when it did not (reliability.md F2).
-
-    uvicorn does not tell a handler that its client left, so somebody has to listen. asyncio's own task group does it
-    at a quarter of the price of anyio's, and there is one for every plain request.
-    """
-    outcome: turn.Outcome | None = None
-    error: Exception | None = None
-    async with asyncio.TaskGroup() as group:
-        try:
-            async with asyncio.timeout(None) as presence:
-                watch = group.create_task(_until_gone(receive, presence))
-                outcome = await turn.run(request, turn.Discard(), services, owner=owner)
-        except Exception as raised:
-            # Out of the group it would travel as a group of one.
-            error = raised
-        watch.cancel()
-    if presence.expired():
-        error = ClientDisconnect()
+    """A turn whose client waits for the whole answer. Raises ClientDisconnect when it did not (reliability.md F2)."""
     try:
-        if error is not None:
-            raise error
-    finally:
-        # As above.
-        del error
-    assert outcome is not None
-    return outcome
+        async with asyncio.timeout(None) as presence:
+            with _watched(receive, presence):
+                return await turn.run(request, turn.Discard(), services, owner=owner)
+    except TimeoutError:
+        if not presence.expired():
+            raise
+    raise ClientDisconnect
+
+
+@contextmanager
+def _watched(receive: Receive, presence: asyncio.Timeout) -> Iterator[None]:
+    """End the client's presence when it leaves before the block is over: uvicorn does not tell a handler."""
+    watches: list[asyncio.Task[None]] = []
+    with after(LOOK_AFTER, lambda: watches.append(asyncio.create_task(_until_gone(receive, presence)))):
+        try:
+            yield
+        finally:
+            for watch in watches:
+                watch.cancel()
 
 
 async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    presence.reschedule(asyncio.get_running_loop().time())
+    _end(presence)
+
+
+def _end(presence: asyncio.Timeout) -> None:
+    if not presence.expired():
+        presence.reschedule(asyncio.get_running_loop().time())

@@ -5,8 +5,7 @@ that tells nobody, and reads the response off the last event.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +26,7 @@ from rejoinder.server.ids import PREFIXES, Ids
 from rejoinder.server.lineage import Lineage, lineage
 from rejoinder.server.running import Waiting
 from rejoinder.server.services import Provider, Services
+from rejoinder.server.timers import after
 from rejoinder.server.upstream import Answer
 from rejoinder.store import Missing, Record, StoreError
 from rejoinder.wire.errors import BadFrame
@@ -179,7 +179,7 @@ async def _asked(
     waiting: Waiting | None = None
     try:
         async with asyncio.timeout(None) as timeout:
-            with services.running.waiting(timeout) as waiting, _after(STATUS_WAIT, begin):
+            with services.running.waiting(timeout) as waiting, after(STATUS_WAIT, begin):
                 waiting.at_most(provider.first_byte_timeout, "the provider did not answer in time")
                 async with provider.upstream.open(call) as answer:
                     if not 200 <= answer.status < 300:
@@ -190,16 +190,6 @@ async def _asked(
         assert waiting is not None
         raise waiting.error() from error
     reader.close(int(services.clock()))
-
-
-@contextmanager
-def _after(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    """Do this if the block takes longer: a stream then begins without the upstream's status."""
-    timer = asyncio.get_running_loop().call_later(seconds, action)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 async def _read(
