@@ -242,6 +242,22 @@ async def test_a_client_that_takes_nothing_for_too_long_is_cut() -> None:
         await asyncio.sleep(0)
 
 
+async def test_a_client_is_cut_once() -> None:
+    told = Told()
+
+    async def present() -> None:
+        async with asyncio.timeout(None) as presence:
+            told.stream.cut_with(presence)
+            told.stream.beat(later(sse.SLOW_CLIENT + 1))
+            try:
+                await asyncio.sleep(5)
+            finally:
+                told.stream.beat(later(sse.SLOW_CLIENT + 1))
+
+    with pytest.raises(TimeoutError):
+        await present()
+
+
 async def test_a_client_that_takes_something_now_and_then_is_not_cut() -> None:
     told = Told()
     async with asyncio.timeout(None) as presence:
@@ -445,6 +461,21 @@ async def test_a_client_that_did_not_wait_has_left(provider: ChatUpstream, tmp_p
 
     async with closing(services_in(tmp_path, provider.base_url)) as services:
         with pytest.raises(ClientDisconnect):
+            await while_connected(receive, request_of(input="hi"), services, owner="local")
+
+
+async def test_a_timeout_of_something_else_is_no_client_that_left(
+    provider: ChatUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(*_: object, **__: object) -> turn.Outcome:
+        raise TimeoutError("something else")
+
+    async def receive() -> Message:
+        raise AssertionError("nobody looks so soon")
+
+    monkeypatch.setattr(turn, "run", late)
+    async with closing(services_in(tmp_path, provider.base_url)) as services:
+        with pytest.raises(TimeoutError, match="something else"):
             await while_connected(receive, request_of(input="hi"), services, owner="local")
 
 

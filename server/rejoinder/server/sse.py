@@ -238,15 +238,14 @@ class StreamedTurn:
                 if answered:  # from here on the response listens itself
                     await self._response()(scope, receive, _opening(stream, send))
         except TimeoutError:
-            if not presence.expired():
-                raise
+            pass  # the client left before the beginning, or was cut
         finally:
+            self._pulse.remove(stream)
+            stream.close()
             # A plain task, owned here: a task group would keep the error that ends it, and with it the whole request,
             # in a circle until the collector comes by.
             running.cancel()
             await asyncio.wait((running,))
-            self._pulse.remove(stream)
-            stream.close()
         error, self._error = self._error, None
         try:
             if error is not None:
