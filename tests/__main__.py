@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CODEX = ROOT / "tests" / "clients" / "node_modules" / ".bin" / "codex"
 SOURCES = ("bridge", "store", "server", "conformance", "tests")
-MINIMUM = 97
+MINIMUM = 99
 """Per cent of branches and lines over everything; each module's own test file is expected to cover it wholly."""
 
 
