@@ -448,7 +448,7 @@ async def test_a_client_that_left_before_its_stream_began_is_sent_nothing(
 
     async with closing(services_in(tmp_path, provider.base_url)) as services:
         streamed = StreamedTurn(request_of(input="hi"), services, Pulse(), owner="local", codex=False)
-        await streamed({"type": "http"}, receive, send)
+        await streamed({"type": "http", "method": "POST"}, receive, send)
     assert messages == []
 
 

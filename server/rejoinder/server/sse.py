@@ -142,6 +142,11 @@ class Stream:
         await self._begun.wait()
         return self._out is not None
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What the head of the response says of the turn."""
+        assert self.outcome is not None
+        return [(name.encode(), value.encode()) for name, value in header(self.outcome.notes).items()]
+
     def cut_with(self, presence: asyncio.Timeout) -> None:
         """What to end when the client stops reading."""
         self._presence = presence
@@ -233,12 +238,12 @@ class StreamedTurn:
         try:
             async with asyncio.timeout(None) as presence:
                 stream.cut_with(presence)
-                with _watched(receive, presence):
-                    answered = await stream.beginning()
-                if answered:  # from here on the response listens itself
-                    await self._response()(scope, receive, _opening(stream, send))
+                # Made ready, and listening for a client that leaves, while the upstream is asked: its first words do
+                # not have to wait for that.
+                response = EventSourceResponse(stream.chunks(), ping=0, sep="\n")
+                await response(scope, receive, _opening(stream, send, presence))
         except TimeoutError:
-            pass  # the client left before the beginning, or was cut
+            pass  # there is no answer to stream, or the client was cut
         finally:
             self._pulse.remove(stream)
             stream.close()
@@ -268,22 +273,22 @@ class StreamedTurn:
         finally:
             self._stream.end()
 
-    def _response(self) -> EventSourceResponse:
-        outcome = self._stream.outcome
-        assert outcome is not None
-        return EventSourceResponse(self._stream.chunks(), ping=0, sep="\n", headers=header(outcome.notes))
 
-
-def _opening(stream: Stream, send: Send) -> Send:
-    """A `send` that tells the stream when the head of the response is out.
+def _opening(stream: Stream, send: Send, presence: asyncio.Timeout) -> Send:
+    """A `send` that keeps the head of the response back until the turn begins, and ends it all when it never does.
 
     It holds the stream and not the turn: the library keeps it, until the collector comes by, when a client leaves.
     """
 
     async def opening(message: Message) -> None:
-        await send(message)
-        if message["type"] == "http.response.start":
+        if message["type"] != "http.response.start":
+            await send(message)
+        elif await stream.beginning():
+            await send({**message, "headers": [*message["headers"], *stream.headers()]})
             stream.open(send)
+        else:
+            _end(presence)
+            await asyncio.Event().wait()
 
     return opening
 
