@@ -701,6 +701,18 @@ async def test_knobs_without_effect_are_noted_and_logged(provider: ChatUpstream,
     assert [(line["event"], line["notes"]) for line in logs] == [("left out", outcome.notes)]
 
 
+async def test_what_has_no_words_upstream_is_left_out_and_said(provider: ChatUpstream, services: Services) -> None:
+    provider.follow(always(answer(text("hi"))))
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}]}
+    searched = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+    request = request_of(input=[{"role": "user", "content": "hi"}, thought, searched], store=False)
+    outcome = await turn.run(request, turn.Discard(), services, owner="local")
+    assert outcome.notes == [
+        "input: reasoning rs_1 has no 'encrypted_content' and was left out",
+        "input: web_search_call ws_1 ran at another provider and was left out",
+    ]
+
+
 async def test_a_cache_breakpoint_is_noted_where_it_is_sent_and_not_again(
     provider: ChatUpstream, services: Services
 ) -> None:

@@ -31,7 +31,7 @@ from rejoinder.server.upstream import Answer
 from rejoinder.store import Missing, Record, StoreError
 from rejoinder.wire.errors import BadFrame
 from rejoinder.wire.events import Event, Lifecycle
-from rejoinder.wire.items import Reasoning, kept
+from rejoinder.wire.items import HostedCall, Reasoning, kept
 from rejoinder.wire.request import CreateRequest
 
 STATUS_WAIT = 10.0
@@ -145,6 +145,10 @@ def _prompt(
             else:
                 # Opaque state goes back to its issuer only (mapping.md §5, reading back, rules 2 to 4).
                 notes.append(f"input: reasoning {item.id or ''} belongs to another model and was left out")
+        elif isinstance(item.view, HostedCall):
+            notes.append(f"input: {item.type} {item.id or ''} ran at another provider and was left out")
+        elif isinstance(item.view, Reasoning) and item.view.text:
+            notes.append(f"input: reasoning {item.id or ''} has no 'encrypted_content' and was left out")
     return Prompt(model, request, items, toolbox, opened, notes)
 
 
