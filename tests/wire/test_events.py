@@ -129,6 +129,38 @@ EVERY_EVENT: list[tuple[Event, bytes]] = [
         b'{"type":"response.shell_call_command.done","sequence_number":26,"output_index":0,"command_index":1,'
         b'"command":"ls"}',
     ),
+    (
+        events.SearchInProgress(27, "ws_1", 0),
+        b'{"type":"response.web_search_call.in_progress","sequence_number":27,"item_id":"ws_1","output_index":0}',
+    ),
+    (
+        events.SearchSearching(28, "ws_1", 0),
+        b'{"type":"response.web_search_call.searching","sequence_number":28,"item_id":"ws_1","output_index":0}',
+    ),
+    (
+        events.SearchCompleted(29, "ws_1", 0),
+        b'{"type":"response.web_search_call.completed","sequence_number":29,"item_id":"ws_1","output_index":0}',
+    ),
+    (
+        events.ImageInProgress(30, "ig_1", 0),
+        b'{"type":"response.image_generation_call.in_progress","sequence_number":30,"item_id":"ig_1","output_index":0}',
+    ),
+    (
+        events.ImageGenerating(31, "ig_1", 0),
+        b'{"type":"response.image_generation_call.generating","sequence_number":31,"item_id":"ig_1","output_index":0}',
+    ),
+    (
+        events.ImageCompleted(32, "ig_1", 0),
+        b'{"type":"response.image_generation_call.completed","sequence_number":32,"item_id":"ig_1","output_index":0}',
+    ),
+    (
+        events.Compacting(33, "cmp_1", 0),
+        b'{"type":"response.compaction.compacting","sequence_number":33,"item_id":"cmp_1","output_index":0}',
+    ),
+    (
+        events.Relayed(34, "response.new", b'{"type":"response.new", "sequence_number":34,"n":1.50}'),
+        b'{"type":"response.new", "sequence_number":34,"n":1.50}',
+    ),
 ]
 
 
@@ -145,6 +177,7 @@ def test_every_event_is_told_by_its_type() -> None:
         "response.incomplete",
         "response.failed",
     ]
+    assert EVERY_EVENT[-1][0].type == "response.new"
     kinds = {type(event) for event, _ in EVERY_EVENT}
     assert kinds == {*leaves(Event)}, "an event without a golden"
     assert {type(event) for event, _ in EVERY_EVENT if isinstance(event, events.TERMINAL)} == {*events.TERMINAL}

@@ -7,7 +7,7 @@ from msgspec import Raw
 from rejoinder.wire import items
 from rejoinder.wire.errors import BadRequest
 from rejoinder.wire.formats import TextFormat
-from rejoinder.wire.items import Item, Part, View, kept
+from rejoinder.wire.items import CacheBreakpoint, Item, Part, View, as_sent, kept
 
 FULL: list[tuple[bytes, View]] = [
     (
@@ -20,16 +20,22 @@ FULL: list[tuple[bytes, View]] = [
         items.Message("assistant", (Part("output_text", text="a"), Part("refusal", refusal="no")), "commentary"),
     ),
     (
-        b'{"type":"message","role":"developer","content":[{"type":"input_text","text":""},'
-        b'{"type":"input_image","image_url":"https://a.test/a.png","detail":"low","file_id":null},'
+        b'{"type":"message","role":"developer","content":[{"type":"input_text","text":"","prompt_cache_breakpoint":'
+        b'{"mode":"explicit","ttl":"12h"}},{"type":"input_image","image_url":"https://a.test/a.png","detail":"low",'
+        b'"file_id":null,"prompt_cache_breakpoint":{"mode":"explicit"}},'
         b'{"type":"input_file","file_data":"data:,x","filename":"a.txt","file_url":"u","file_id":"f"},'
         b'{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}},'
         b'{"type":"encrypted_content","encrypted_content":"plain"},{"type":"hologram","depth":3}]}',
         items.Message(
             "developer",
             (
-                Part("input_text", text=""),
-                Part("input_image", image_url="https://a.test/a.png", detail="low"),
+                Part("input_text", text="", prompt_cache_breakpoint=CacheBreakpoint("explicit", "12h")),
+                Part(
+                    "input_image",
+                    image_url="https://a.test/a.png",
+                    detail="low",
+                    prompt_cache_breakpoint=CacheBreakpoint("explicit"),
+                ),
                 Part("input_file", file_data="data:,x", filename="a.txt", file_url="u", file_id="f"),
                 Part("input_audio", input_audio=items.Audio("AAAA", "wav")),
                 Part("encrypted_content", encrypted_content="plain"),
@@ -44,20 +50,22 @@ FULL: list[tuple[bytes, View]] = [
     ),
     (b'{"type":"reasoning","encrypted_content":"brg1.x"}', items.Reasoning(encrypted_content="brg1.x")),
     (
-        b'{"type":"function_call","call_id":"call_1","name":"f","arguments":"","namespace":"n","caller":null}',
-        items.FunctionCall("call_1", "f", "", "n"),
+        b'{"type":"function_call","call_id":"call_1","name":"f","arguments":"","namespace":"n","caller":null,'
+        b'"status":"incomplete"}',
+        items.FunctionCall("call_1", "f", "", "n", "incomplete"),
     ),
     (
-        b'{"type":"function_call_output","call_id":null,"name":"f","output":[{"type":"input_text","text":"t"}]}',
-        items.FunctionCallOutput((Part("input_text", text="t"),), None, "f"),
+        b'{"type":"function_call_output","call_id":null,"name":"f","output":[{"type":"input_text","text":"t"}],'
+        b'"status":"incomplete"}',
+        items.FunctionCallOutput((Part("input_text", text="t"),), None, "f", "incomplete"),
     ),
     (
         b'{"type":"custom_tool_call","call_id":"call_1","name":"c","input":"*** Begin"}',
         items.CustomToolCall("call_1", "c", "*** Begin"),
     ),
     (
-        b'{"type":"custom_tool_call_output","call_id":"call_1","output":"done"}',
-        items.CustomToolCallOutput("call_1", "done"),
+        b'{"type":"custom_tool_call_output","call_id":"call_1","output":"done","status":"incomplete"}',
+        items.CustomToolCallOutput("call_1", "done", "incomplete"),
     ),
     (
         b'{"type":"local_shell_call","id":"lsh_1","call_id":"call_1","status":"completed","action":'
@@ -108,6 +116,11 @@ FULL: list[tuple[bytes, View]] = [
     (b'{"type":"compaction_trigger"}', items.CompactionTrigger()),
     (b'{"type":"web_search_call","id":"ws_1","status":"completed"}', items.HostedCall("web_search_call")),
     (b'{"type":"mcp_approval_response","approve":true}', items.HostedCall("mcp_approval_response")),
+    (
+        b'{"type":"image_generation_call","id":"ig_1","status":"completed","result":"iVBO","output_format":"webp"}',
+        items.ImageCall("iVBO", "webp"),
+    ),
+    (b'{"type":"image_generation_call","id":"ig_1","status":"failed","result":null}', items.ImageCall()),
     (b'{"type":"program","id":"prog_1","code":"x"}', items.Opaque("program")),
     (b'{"type":"acme:thing","anything":[1,2]}', items.Opaque("acme:thing")),
 ]
@@ -187,6 +200,13 @@ def test_a_type_may_be_left_out_of_messages_and_references(kind: str) -> None:
             "input[3].content[1].type",
             "missing_required_parameter",
         ),
+        (
+            b'{"role":"user","content":[{"type":"input_text","text":"a","prompt_cache_breakpoint":{"mode":"explicit",'
+            b'"ttl":"1h"}}]}',
+            "Invalid value for 'input[3].content[0].prompt_cache_breakpoint.ttl': Invalid enum value '1h'.",
+            "input[3].content[0].prompt_cache_breakpoint.ttl",
+            "invalid_value",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(raw: bytes, message: str, param: str, code: str) -> None:
@@ -226,63 +246,116 @@ def test_reasoning_says_its_raw_text_and_else_its_summary() -> None:
     assert items.Reasoning().text == ""
 
 
+ID, TYPE, STATUS, CONTENT = 1, 2, 4, 8
+
+
 @pytest.mark.parametrize(
-    ("raw", "stored"),
+    ("raw", "stored", "added"),
     [
         (
             b'{"role":"user","content":"hi"}',
             b'{"id":"new_1","role":"user","content":[{"type":"input_text","text":"hi"}],"type":"message",'
             b'"status":"completed"}',
+            ID | TYPE | STATUS | CONTENT,
         ),
         (
             b'{"type":null,"id":null,"status":null,"role":"assistant","content":"","phase":"final_answer"}',
             b'{"id":"new_1","role":"assistant","content":[{"type":"output_text","text":"","annotations":[]}],'
             b'"phase":"final_answer","type":"message","status":"completed"}',
+            ID | TYPE | STATUS | CONTENT,
         ),
         (
             b'{"type":"message","id":"msg_1","status":"incomplete","role":"user","content":[],"new":{"b":1,"a":2}}',
             b'{"type":"message","id":"msg_1","status":"incomplete","role":"user","content":[],"new":{"b":1,"a":2}}',
+            0,
         ),
         (
             b'{"type":"function_call_output","call_id":"c","output":"x"}',
             b'{"id":"new_1","type":"function_call_output","call_id":"c","output":"x","status":"completed"}',
+            ID | STATUS,
         ),
         (
             b'{"type":"acme:thing","z":1,"a":{"y":2.50}}',
             b'{"id":"new_1","type":"acme:thing","z":1,"a":{"y":2.50},"status":"completed"}',
+            ID | STATUS,
         ),
         (
             b'{"type":"compaction","encrypted_content":"x"}',
             b'{"id":"new_1","type":"compaction","encrypted_content":"x"}',
+            ID,
         ),
         (
             b'{"type":"additional_tools","role":"developer","tools":[]}',
             b'{"id":"new_1","type":"additional_tools","role":"developer","tools":[]}',
+            ID,
         ),
         (
             b'{"type":"configuration_update","id":"cu_1","reasoning":{"effort":"low"}}',
             b'{"type":"configuration_update","id":"cu_1","reasoning":{"effort":"low"}}',
+            0,
         ),
     ],
 )
-def test_the_stored_form_has_an_id_a_type_and_a_status(raw: bytes, stored: bytes) -> None:
-    item = kept(Item.parse(raw), "new_1")
-    assert item.raw == stored
-    assert item.id == msgspec.json.decode(stored, type=items.Head).id
+def test_the_stored_form_has_an_id_a_type_and_a_status(raw: bytes, stored: bytes, added: int) -> None:
+    one = kept(Item.parse(raw), "new_1")
+    assert (one.item.raw, one.added) == (stored, added)
+    assert one.item.id == msgspec.json.decode(stored, type=items.Head).id
 
 
-@given(
-    st.fixed_dictionaries(
-        {"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=9)},
-        optional={"id": st.none() | st.just("msg_1"), "type": st.none() | st.just("message"), "status": st.none()},
-    )
+EASY = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system"]), "content": st.text(max_size=9)},
+    optional={
+        "id": st.none() | st.just("msg_1"),
+        "type": st.none() | st.just("message"),
+        "status": st.none() | st.sampled_from(["completed", "incomplete"]),
+        "phase": st.none() | st.just("commentary"),
+        "new": st.none() | st.lists(st.integers()),
+    },
 )
-def test_a_stored_item_stays_what_it_is_when_it_is_stored_again(fields: dict[str, str | None]) -> None:
+
+
+@st.composite
+def golden(draw: st.DrawFn) -> dict[str, object]:
+    """An item of any type, with or without the fields a list promises."""
+    fields = msgspec.json.decode(draw(st.sampled_from(FULL))[0], type=dict[str, object])
+    needed = {"item_reference": "id", "local_shell_call_output": "id", "apply_patch_call_output": "status"}
+    for name, value in (("id", "x_1"), ("status", "completed")):
+        if needed.get(str(fields["type"])) != name:
+            fields.pop(name, None)
+            fields |= draw(st.sampled_from([{}, {name: None}, {name: value}]))
+    return fields
+
+
+@given(EASY)
+def test_a_stored_item_stays_what_it_is_when_it_is_stored_again(fields: dict[str, object]) -> None:
     once = kept(Item.parse(msgspec.json.encode(fields)), "new_1")
-    again = kept(once, "new_2")
-    assert again.raw == once.raw
-    values = msgspec.json.decode(once.raw, type=dict[str, Raw])
-    assert b"null" not in map(bytes, values.values())
+    again = kept(once.item, "new_2")
+    assert (again.item.raw, again.added) == (once.item.raw, 0)
+    values = msgspec.json.decode(once.item.raw, type=dict[str, Raw])
+    assert not {name for name in ("id", "type", "status") if bytes(values[name]) == b"null"}
+
+
+@given(EASY | golden())
+def test_what_was_added_to_a_stored_item_comes_off_again_and_nothing_else(fields: dict[str, object]) -> None:
+    stored = kept(Item.parse(msgspec.json.encode(fields)), "new_1")
+    sent = as_sent(stored.item.raw, stored.added)
+    # null in one of the three fields that are added means left out (objects.md, Receiving).
+    meant = {name: value for name, value in fields.items() if value is not None or name not in ("id", "type", "status")}
+    assert sent == msgspec.json.encode(meant)
+    # The same bytes in every turn: in the one that brings the item, and in those that find it in the store.
+    again = kept(Item.parse(sent), "new_2")
+    assert as_sent(again.item.raw, again.added) == sent
+
+
+def test_what_is_stored_as_it_came_is_sent_as_it_is_stored() -> None:
+    raw = b'{ "type":"message" }'
+    assert as_sent(raw, 0) is raw
+
+
+def test_numbers_and_unknown_fields_of_an_item_keep_their_spelling() -> None:
+    raw = b'{"type":"acme:thing","a":{"y":2.50, "e":"\\u00e9"},"n":1E5}'
+    stored = kept(Item.parse(raw), "new_1")
+    assert as_sent(stored.item.raw, stored.added) == raw
 
 
 @pytest.mark.parametrize("call_id", ["", "c" * 65])

@@ -44,6 +44,7 @@ FULL: Mapping[str, object] = {
     "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}, "verbosity": "low"},
     "reasoning": {"effort": "ultra", "summary": "auto", "generate_summary": "concise", "context": "x", "mode": "pro"},
     "truncation": "auto",
+    "context_management": [{"type": "compaction", "compact_threshold": 1000}, {"type": "compaction"}],
     "metadata": {"k" * 64: "v" * 512},
     "prompt_cache_key": "key",
     "prompt_cache_options": {"mode": "explicit", "ttl": "12h", "prewarm": False, "comparison_response_id": None},
@@ -62,11 +63,11 @@ def test_every_field_is_read() -> None:
     fields = read.fields
     assert (read.model, read.stream, read.store) == ("m", True, False)
     assert [item.view for item in read.input] == [Message("user", "hi"), ItemReference("msg_1")]
-    assert read.raw_input == json.dumps(FULL["input"]).encode()
+    assert {name: json.loads(bytes(value)) for name, value in read.raw.items()} == FULL
     assert read.include == {"reasoning.encrypted_content", "message.output_text.logprobs"}
     assert [tool.view for tool in read.tools] == [FunctionTool("f")]
     assert read.tool_choice == NamedTool("function", "f")
-    assert read.ignored == []
+    assert read.ignored() == []
     assert fields.text == request.TextSettings(fields.text.format if fields.text else None, "low")
     assert fields.text is not None
     assert fields.text.format is not None
@@ -76,6 +77,10 @@ def test_every_field_is_read() -> None:
     assert fields.stream_options == request.StreamOptions(False)
     assert fields.prompt_cache_options == request.CacheOptions("explicit", "12h", False)
     assert fields.multi_agent == request.MultiAgent(False)
+    assert fields.context_management == [
+        request.ContextManagement("compaction", 1000),
+        request.ContextManagement("compaction"),
+    ]
     assert set(fields.client_metadata or ()) == {"session_id", "deep"}
     plain = {name: value for name, value in FULL.items() if not isinstance(value, dict | list)}
     assert {name: getattr(fields, name) for name in plain} == plain
@@ -85,12 +90,16 @@ def test_every_field_is_read() -> None:
 def test_what_is_left_out_has_the_defaults_of_the_contract() -> None:
     read = CreateRequest.parse(body())
     assert (read.stream, read.store, read.include, read.tools) == (False, True, frozenset(), [])
-    assert (read.tool_choice, read.ignored) == ("auto", [])
+    assert (read.tool_choice, read.ignored()) == ("auto", [])
     assert {name for name in read.fields.__struct_fields__ if given(getattr(read.fields, name))} == {"model", "input"}
 
 
 def test_null_means_left_out() -> None:
-    nulls = {name: None for name in [*FULL, *REFUSED, "image", "access_programs"] if name not in ("model", "input")}
+    nulls = {
+        name: None
+        for name in [*FULL, *REFUSED, "image", "access_programs", "moderation"]
+        if name not in ("model", "input")
+    }
     fields = CreateRequest.parse(body(**nulls)).fields
     assert {name for name in fields.__struct_fields__ if given(getattr(fields, name))} == {"model", "input"}
     nested = body(text={"format": None, "verbosity": None}, reasoning={"effort": None, "summary": None})
@@ -137,6 +146,7 @@ def test_input_may_be_left_out_where_there_is_a_previous_response(nothing: bytes
         (body(text={"format": {"type": "json_schema", "name": "n", "schema": None}}), "text.format.schema"),
         (body(text={"format": {}}), "text.format.type"),
         (body(multi_agent={}), "multi_agent.enabled"),
+        (body(context_management=[{"compact_threshold": 9000}]), "context_management[0].type"),
         (body(input=[{"role": "user", "content": "x"}, {}]), "input[1].type"),
         (body(input=[{"role": "user", "content": [{"type": "input_text"}]}]), "input[0].content[0].text"),
         (body(tools=[{"type": "shell"}, {"type": "function"}]), "tools[1].name"),
@@ -196,6 +206,7 @@ def test_a_body_that_is_no_json_is_refused(data: bytes, message: str) -> None:
         ({"reasoning": "low"}, "reasoning", "Expected `object | null`, got `str`"),
         ({"metadata": {"a": 1}}, "metadata[...]", "Expected `str`, got `int`"),
         ({"client_metadata": []}, "client_metadata", "Expected `object | null`, got `array`"),
+        ({"context_management": {}}, "context_management", "Expected `array | null`, got `object`"),
         ({"stream_options": []}, "stream_options", "Expected `object | null`, got `array`"),
     ],
 )
@@ -230,6 +241,13 @@ def test_a_value_of_the_wrong_type_is_named(fields: dict[str, object], param: st
         ({"prompt_cache_retention": "1h"}, "prompt_cache_retention", "Invalid enum value '1h'"),
         ({"metadata": dict.fromkeys("abcdefghijklmnopq", "x")}, "metadata", "Expected `object` of length <= 16"),
         ({"tool_choice": "any"}, "tool_choice", "Invalid enum value 'any'"),
+        ({"context_management": []}, "context_management", "Expected `array` of length >= 1"),
+        ({"context_management": [{"type": "summary"}]}, "context_management[0].type", "Invalid enum value 'summary'"),
+        (
+            {"context_management": [{"type": "compaction", "compact_threshold": 999}]},
+            "context_management[0].compact_threshold",
+            "Expected `int` >= 1000",
+        ),
     ],
 )
 def test_a_value_out_of_its_range_is_named(fields: dict[str, object], param: str, what: str) -> None:
@@ -258,8 +276,6 @@ def test_a_metadata_key_over_its_limit_is_refused() -> None:
 REFUSED: Mapping[str, tuple[object, str]] = {
     "conversation": ("conv_1", "conversations are not served here; chain with 'previous_response_id'"),
     "prompt": ({"id": "pmpt_1"}, "prompt templates live at OpenAI and are not served here"),
-    "context_management": ([{"type": "compaction"}], "server-side compaction is not served here"),
-    "moderation": ({"model": "x"}, "moderation is not served here"),
     "background": (True, "background responses are not served here; leave it out or send false"),
     "generate": (False, "a response without output is not served over HTTP"),
     "multi_agent": ({"enabled": True}, "multi-agent runs are not served here"),
@@ -281,6 +297,15 @@ def test_a_request_that_only_warms_a_cache_is_refused() -> None:
     assert (param, code) == ("prompt_cache_options.prewarm", "unsupported_parameter")
 
 
+def test_what_only_this_api_itself_has_is_refused_by_whoever_asks_another() -> None:
+    read = CreateRequest.parse(body(moderation={"model": "x"}))
+    with pytest.raises(BadRequest) as caught:
+        read.ignored()
+    assert str(caught.value) == "Unsupported parameter: 'moderation': moderation is not served by this upstream."
+    assert (caught.value.param, caught.value.code) == ("moderation", "unsupported_parameter")
+    assert CreateRequest.parse(body(moderation=None)).ignored() == []
+
+
 def test_what_is_not_served_is_said_before_what_is_missing() -> None:
     assert refused(b'{"prompt":{"id":"pmpt_1"}}')[1] == "prompt"
 
@@ -288,12 +313,31 @@ def test_what_is_not_served_is_said_before_what_is_missing() -> None:
 @pytest.mark.parametrize("value", [1, "x", True, None, 0.5, [], {}])
 def test_an_unknown_scalar_is_a_knob_we_lack_and_is_noted(value: object) -> None:
     read = CreateRequest.parse(body(seed=value, zeal=1, image={"context_compression": "auto"}, access_programs={}))
-    assert read.ignored == ["seed", "zeal", "access_programs", "image"]
+    assert read.ignored() == ["seed", "zeal", "access_programs", "image"]
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, [[]]])
 def test_an_unknown_structure_may_mean_anything_and_is_refused(value: object) -> None:
-    assert refused(body(functions=value)) == ("Unknown parameter: 'functions'.", "functions", "unknown_parameter")
+    read = CreateRequest.parse(body(functions=value))
+    with pytest.raises(BadRequest) as caught:
+        read.ignored()
+    assert str(caught.value) == "Unknown parameter: 'functions'."
+    assert (caught.value.param, caught.value.code) == ("functions", "unknown_parameter")
+
+
+def test_every_parameter_is_there_as_it_came() -> None:
+    read = CreateRequest.parse(b'{"model":"m","input":"hi","new":{"b": 1.50, "a": []},"temperature": 1e0}')
+    assert list(read.raw) == ["model", "input", "new", "temperature"]
+    assert (bytes(read.raw["new"]), bytes(read.raw["temperature"])) == (b'{"b": 1.50, "a": []}', b"1e0")
+
+
+def test_an_order_to_compact_comes_last() -> None:
+    trigger, message = {"type": "compaction_trigger"}, {"role": "user", "content": "hi"}
+    assert [item.type for item in CreateRequest.parse(body(input=[message, trigger])).input][-1] == "compaction_trigger"
+    for index, items in enumerate([[trigger, message], [message, trigger, trigger]]):
+        assert refused(body(input=items)) == (
+            "Invalid 'input': a 'compaction_trigger' must be the last item.", f"input[{index}]", None
+        )  # fmt: skip
 
 
 def test_more_items_than_the_limit_are_refused() -> None:

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import msgspec
 import pytest
 from msgspec import Raw
@@ -11,12 +13,17 @@ ITEMS: list[tuple[OutputItem, bytes]] = [
             "msg_1",
             "completed",
             [
-                responses.OutputText("hi", [responses.UrlCitation("u", "t", 0, 1)], [Raw(b'{"token":"hi"}')]),
+                responses.OutputText(
+                    "hi",
+                    [responses.UrlCitation("u", "t", 0, 1), responses.FileCitation("file_1", "a.pdf", 2)],
+                    [Raw(b'{"token":"hi"}')],
+                ),
                 responses.OutputRefusal("no"),
             ],
         ),
         b'{"type":"message","id":"msg_1","status":"completed","content":[{"type":"output_text","text":"hi",'
-        b'"annotations":[{"type":"url_citation","url":"u","title":"t","start_index":0,"end_index":1}],'
+        b'"annotations":[{"type":"url_citation","url":"u","title":"t","start_index":0,"end_index":1},'
+        b'{"type":"file_citation","file_id":"file_1","filename":"a.pdf","index":2}],'
         b'"logprobs":[{"token":"hi"}]},{"type":"refusal","refusal":"no"}],"role":"assistant"}',
     ),
     (
@@ -61,6 +68,27 @@ ITEMS: list[tuple[OutputItem, bytes]] = [
         b'{"type":"tool_search_call","id":"tsc_1","status":"completed","call_id":"call_1","arguments":{},'
         b'"execution":"client"}',
     ),
+    (
+        responses.ToolSearchOutputItem("tso_1", "completed", None, [Raw(b'{"type":"function"}')], "server"),
+        b'{"type":"tool_search_output","id":"tso_1","status":"completed","call_id":null,'
+        b'"tools":[{"type":"function"}],"execution":"server"}',
+    ),
+    (
+        responses.WebSearchCallItem("ws_1", "searching", Raw(b'{"type":"search","query":"x"}')),
+        b'{"type":"web_search_call","id":"ws_1","status":"searching","action":{"type":"search","query":"x"}}',
+    ),
+    (
+        responses.ImageCallItem("ig_1", "in_progress", None),
+        b'{"type":"image_generation_call","id":"ig_1","status":"in_progress","result":null}',
+    ),
+    (
+        responses.ImageCallItem("ig_1", "completed", "iVBO", "png"),
+        b'{"type":"image_generation_call","id":"ig_1","status":"completed","result":"iVBO","output_format":"png"}',
+    ),
+    (
+        responses.CompactionItem("cmp_1", "brg1.x"),
+        b'{"type":"compaction","id":"cmp_1","encrypted_content":"brg1.x"}',
+    ),
 ]
 
 
@@ -80,6 +108,24 @@ def test_a_response_has_every_key_from_the_beginning() -> None:
         b'"text":{"format":{"type":"text"},"verbosity":"medium"},"tool_choice":"auto","tools":[],"top_logprobs":0,'
         b'"truncation":"disabled","usage":null,"user":null}'
     )
+
+
+def test_every_kind_of_item_has_a_golden() -> None:
+    assert {type(item) for item, _ in ITEMS} == {*get_args(OutputItem)}
+
+
+def test_what_was_taken_from_the_input_is_told_only_where_there_is_something() -> None:
+    response = Response(id="resp_1", created_at=1, model="m")
+    response.input_transformations = [responses.InputTransformation("rs_1", "reasoning", "removed", "model_mismatch")]
+    fields = msgspec.json.decode(msgspec.json.encode(response), type=dict[str, Raw])
+    assert bytes(fields["input_transformations"]) == (
+        b'[{"id":"rs_1","type":"reasoning","action":"removed","reason":"model_mismatch"}]'
+    )
+
+
+def test_items_that_came_as_they_are_stay_so() -> None:
+    response = Response(id="resp_1", created_at=1, model="m", output=[Raw(b'{"type": "program", "new": 1.50}')])
+    assert b'"output":[{"type": "program", "new": 1.50}]' in msgspec.json.encode(response)
 
 
 def test_two_responses_share_nothing_that_grows() -> None:

@@ -157,6 +157,15 @@ def test_an_event_goes_out_whole_with_its_type_twice_and_line_feeds_only() -> No
     )
 
 
+def test_an_event_that_is_passed_on_goes_out_under_its_own_type() -> None:
+    event = events.Relayed(4, "response.audio.delta", b'{"type":"response.audio.delta", "sequence_number":4}')
+    assert sse.frame(event) == (
+        b'event: response.audio.delta\ndata: {"type":"response.audio.delta", "sequence_number":4}\n\n'
+    )
+    other = events.Relayed(5, "response.new", b'{"type":"response.new","sequence_number":5}')
+    assert sse.frame(other).startswith(b"event: response.new\n")
+
+
 def test_what_goes_out_comes_in_as_the_same() -> None:
     event = events.TextDelta(4, "msg_1", 0, 0, "one\r\ntwo: \u2028 é", [])
     assert decoded([sse.COMMENT, sse.frame(event), sse.DONE]) == [

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Raw, Struct
 
-from rejoinder.wire.responses import OutputItem, OutputPart, SummaryText, UrlCitation
+from rejoinder.wire.responses import Citation, OutputItem, OutputPart, SummaryText
 
 
 class Event(Struct, tag_field="type", gc=False):
@@ -92,7 +92,7 @@ class AnnotationAdded(Event, tag="response.output_text.annotation.added"):
     output_index: int
     content_index: int
     annotation_index: int
-    annotation: UrlCitation
+    annotation: Citation
 
 
 class RefusalDelta(Event, tag="response.refusal.delta"):
@@ -196,9 +196,57 @@ class CommandDone(Event, tag="response.shell_call_command.done"):
     command: str
 
 
+class _ItemProgress(Event, tag=""):
+    """What a provider does on its own side for an item."""
+
+    item_id: str
+    output_index: int
+
+
+class SearchInProgress(_ItemProgress, tag="response.web_search_call.in_progress"):
+    pass
+
+
+class SearchSearching(_ItemProgress, tag="response.web_search_call.searching"):
+    pass
+
+
+class SearchCompleted(_ItemProgress, tag="response.web_search_call.completed"):
+    pass
+
+
+class ImageInProgress(_ItemProgress, tag="response.image_generation_call.in_progress"):
+    pass
+
+
+class ImageGenerating(_ItemProgress, tag="response.image_generation_call.generating"):
+    pass
+
+
+class ImageCompleted(_ItemProgress, tag="response.image_generation_call.completed"):
+    pass
+
+
+class Compacting(_ItemProgress, tag="response.compaction.compacting"):
+    pass
+
+
+class Relayed(Event, tag=""):
+    """An event of a provider that speaks this API itself, as it came but for its number. `data` is all of it as JSON on
+    one line; `item` is there when it says that an item is done."""
+
+    kind: str
+    data: bytes
+    item: Raw | None = None
+
+    @property
+    def type(self) -> str:
+        return self.kind
+
+
 _ENCODER = msgspec.json.Encoder()
 
 
 def encode(event: Event) -> bytes:
     """One event as JSON on one line."""
-    return _ENCODER.encode(event)
+    return event.data if event.__class__ is Relayed else _ENCODER.encode(event)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from rejoinder.wire.errors import BadRequest, bad_request
 from rejoinder.wire.formats import TextFormat
@@ -17,6 +17,13 @@ from rejoinder.wire.formats import TextFormat
 class Audio(Struct, frozen=True):
     data: str
     format: str
+
+
+class CacheBreakpoint(Struct, frozen=True):
+    """The prompt up to here, this part included, is worth keeping in the provider's cache (objects.md §5)."""
+
+    mode: Literal["explicit"]
+    ttl: Literal["30m", "12h"] | UnsetType | None = UNSET
 
 
 class Part(Struct, frozen=True):
@@ -33,6 +40,7 @@ class Part(Struct, frozen=True):
     filename: str | None = None
     input_audio: Audio | None = None
     encrypted_content: str | None = None
+    prompt_cache_breakpoint: CacheBreakpoint | None = None
 
     def __post_init__(self) -> None:
         needed = _NEEDED.get(self.type)
@@ -95,6 +103,7 @@ class FunctionCallOutput(Struct, frozen=True):
     output: Content
     call_id: CallId | None = None
     name: str | None = None
+    status: str | None = None
 
 
 class CustomToolCall(Struct, frozen=True):
@@ -108,6 +117,7 @@ class CustomToolCall(Struct, frozen=True):
 class CustomToolCallOutput(Struct, frozen=True):
     call_id: CallId
     output: Content
+    status: str | None = None
 
 
 class LocalShellAction(Struct, frozen=True, omit_defaults=True):
@@ -242,6 +252,13 @@ class HostedCall(Struct, frozen=True):
     type: str
 
 
+class ImageCall(Struct, frozen=True):
+    """A picture a provider made on its own side. `result` is base64."""
+
+    result: str | None = None
+    output_format: str | None = None
+
+
 class Opaque(Struct, frozen=True):
     """An item of a type this code does not know."""
 
@@ -270,6 +287,7 @@ View = (
     | CompactionTrigger
     | ConfigurationUpdate
     | HostedCall
+    | ImageCall
     | Opaque
 )
 
@@ -348,6 +366,7 @@ _VIEWS: dict[str, msgspec.json.Decoder[View]] = {
     "compaction_summary": _decoder(Compaction),
     "compaction_trigger": _decoder(CompactionTrigger),
     "configuration_update": _decoder(ConfigurationUpdate),
+    "image_generation_call": _decoder(ImageCall),
 }
 
 _HOSTED = frozenset(
@@ -355,7 +374,6 @@ _HOSTED = frozenset(
         "web_search_call",
         "file_search_call",
         "code_interpreter_call",
-        "image_generation_call",
         "mcp_list_tools",
         "mcp_call",
         "mcp_approval_request",
@@ -368,26 +386,63 @@ _ENCODER = msgspec.json.Encoder()
 _STATUS = Raw(b'"completed"')
 
 
-def kept(item: Item, new_id: str) -> Item:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An item as it is stored and listed, and which of its fields the client did not send: flags, one bit each."""
+
+    item: Item
+    added: int
+
+
+_ID, _TYPE, _WITH_STATUS, _CONTENT = 1, 2, 4, 8
+
+
+def kept(item: Item, new_id: str) -> Kept:
     """The form in which an item is stored and listed: with an `id`, a `type`, a `status`, and parts for its content.
 
     Lists promise `id` and `status` on every item (http.md §3, objects.md §6.4); everything else stays as it came.
     """
     fields = _FIELDS.decode(item.raw)
+    added = 0
     for name in ("id", "type", "status"):
         if name in fields and bytes(fields[name]) == b"null":
             del fields[name]  # null means left out (objects.md, Receiving)
     if item.id is None:
         fields = {"id": _raw(new_id), **fields}
+        added |= _ID
     if "type" not in fields:
         fields["type"] = _raw(item.type)
+        added |= _TYPE
     if "status" not in fields and item.type not in ("additional_tools", "compaction", "configuration_update"):
         fields["status"] = _STATUS
+        added |= _WITH_STATUS
     if isinstance(item.view, Message) and isinstance(item.view.content, str):
         kind = "output_text" if item.view.role == "assistant" else "input_text"
         part = {"type": kind, "text": item.view.content, **({"annotations": []} if kind == "output_text" else {})}
         fields["content"] = _raw([part])
-    return Item.parse(_ENCODER.encode(fields))
+        added |= _CONTENT
+    return Kept(Item.parse(_ENCODER.encode(fields)), added)
+
+
+def as_sent(raw: bytes, added: int) -> bytes:
+    """A stored item without what was added to it: the same bytes in every turn for whoever takes items as they are."""
+    if not added:
+        return raw
+    fields = _FIELDS.decode(raw)
+    for flag, name in ((_ID, "id"), (_TYPE, "type"), (_WITH_STATUS, "status")):
+        if added & flag:
+            del fields[name]
+    if added & _CONTENT:
+        [part] = _PARTS.decode(fields["content"])
+        fields["content"] = _raw(part.text)
+    return _ENCODER.encode(fields)
+
+
+class _TextPart(Struct):
+    text: str
+
+
+_PARTS = msgspec.json.Decoder(list[_TextPart])
 
 
 def _raw(value: object) -> Raw:

@@ -60,6 +60,13 @@ class MultiAgent(Struct, frozen=True):
     enabled: bool
 
 
+class ContextManagement(Struct, frozen=True):
+    """Compact the conversation when it is longer than so many tokens (semantics.md §8)."""
+
+    type: Literal["compaction"]
+    compact_threshold: Annotated[int, Meta(ge=1000)] | None = None
+
+
 Limit = Annotated[int, Meta(ge=1, le=2**53)]
 """A number of things; one that no JSON reader can be expected to take is refused here (reliability.md S8)."""
 
@@ -95,7 +102,7 @@ class _Fields(Struct, frozen=True, kw_only=True):
     text: TextSettings | None = None
     reasoning: ReasoningSettings | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    context_management: Raw = Raw()
+    context_management: Annotated[list[ContextManagement], Meta(min_length=1)] | None = None
     metadata: Metadata | None = None
     prompt: Raw = Raw()
     prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None
@@ -121,10 +128,13 @@ _ENCODER = msgspec.json.Encoder()
 _REFUSED = {
     "conversation": "conversations are not served here; chain with 'previous_response_id'",
     "prompt": "prompt templates live at OpenAI and are not served here",
-    "context_management": "server-side compaction is not served here",
-    "moderation": "moderation is not served here",
 }
-"""Fields that demand behaviour nobody here has: serving the request without them would change its meaning."""
+"""Fields that demand behaviour nobody has, here or at a provider: without it the request means something else."""
+
+_NATIVE = {
+    "moderation": "moderation is not served by this upstream",
+}
+"""The same, where only a provider that speaks this API itself can have it."""
 
 _WITHOUT_EFFECT = ("access_programs", "image")
 
@@ -132,15 +142,14 @@ _WITHOUT_EFFECT = ("access_programs", "image")
 class CreateRequest:
     """A create call that passed every check that needs no provider and no history.
 
-    `fields` are the typed parameters, `input` the items in the order given, `tools` and `tool_choice` the parsed
-    declarations; `ignored` names the parameters that were accepted without effect.
+    `fields` are the typed parameters, `raw` all of them as they came, `input` the items in the order given, `tools` and
+    `tool_choice` the parsed declarations.
     """
 
-    def __init__(self, fields: _Fields, raw_input: bytes, items: list[Item], ignored: list[str]) -> None:
+    def __init__(self, fields: _Fields, raw: dict[str, Raw], items: list[Item]) -> None:
         self.fields = fields
-        self.raw_input = raw_input
+        self.raw = raw
         self.input = items
-        self.ignored = ignored
         self.tools = parse_tools(fields.tools or [], at="tools")
         self.tool_choice: Choice = tool_choice(bytes(fields.tool_choice)) if given(fields.tool_choice) else "auto"
 
@@ -169,14 +178,22 @@ class CreateRequest:
             fields = _FIELDS.decode(body)
         except msgspec.MsgspecError as error:
             raise bad_request(error) from error
-        ignored = [*_unknown(keys), *(name for name in _WITHOUT_EFFECT if given(getattr(fields, name)))]
         _refuse(fields)
         if fields.model is None:
             raise BadRequest("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
-        raw_input = bytes(fields.input)
         if not given(fields.input) and fields.previous_response_id is None:
             raise BadRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
-        return cls(fields, raw_input, _items(raw_input), ignored)
+        return cls(fields, keys, _items(bytes(fields.input)))
+
+    def ignored(self) -> list[str]:
+        """The parameters that have no effect at a provider which does not speak this API itself.
+
+        Raises BadRequest naming one that would change what the request means.
+        """
+        for name, why in _NATIVE.items():
+            if given(getattr(self.fields, name)):
+                raise _unsupported(name, why)
+        return [*_unknown(self.raw), *(name for name in _WITHOUT_EFFECT if given(getattr(self.fields, name)))]
 
 
 def given(value: object) -> bool:
@@ -228,4 +245,8 @@ def _items(raw: bytes) -> list[Item]:
             param="input",
             code="array_above_max_length",
         )
-    return [Item.parse(bytes(item), at=f"input[{index}]") for index, item in enumerate(value)]
+    items = [Item.parse(bytes(item), at=f"input[{index}]") for index, item in enumerate(value)]
+    for index, item in enumerate(items[:-1]):
+        if item.type == "compaction_trigger":
+            raise BadRequest("Invalid 'input': a 'compaction_trigger' must be the last item.", param=f"input[{index}]")
+    return items

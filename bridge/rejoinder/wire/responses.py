@@ -5,7 +5,7 @@ A response carries every key, with null where there is nothing; items and parts 
 
 from typing import Literal
 
-from msgspec import Raw, Struct, field
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -58,9 +58,20 @@ class UrlCitation(Struct, frozen=True, tag_field="type", tag="url_citation"):
     end_index: int
 
 
+class FileCitation(Struct, frozen=True, tag_field="type", tag="file_citation"):
+    """Which file is cited, and after which code point of the text."""
+
+    file_id: str
+    filename: str
+    index: int
+
+
+Citation = UrlCitation | FileCitation
+
+
 class OutputText(Struct, tag_field="type", tag="output_text"):
     text: str
-    annotations: list[UrlCitation] = field(default_factory=list)
+    annotations: list[Citation] = field(default_factory=list)
     logprobs: list[Raw] = field(default_factory=list)
 
 
@@ -138,9 +149,39 @@ class ApplyPatchCallItem(Struct, tag_field="type", tag="apply_patch_call"):
 class ToolSearchCallItem(Struct, tag_field="type", tag="tool_search_call"):
     id: str
     status: ItemStatus
-    call_id: str
+    call_id: str | None
     arguments: Raw
     execution: str
+
+
+class ToolSearchOutputItem(Struct, tag_field="type", tag="tool_search_output"):
+    id: str
+    status: ItemStatus
+    call_id: str | None
+    tools: list[Raw]
+    execution: str
+
+
+class WebSearchCallItem(Struct, tag_field="type", tag="web_search_call"):
+    """`action` is the object of objects.md §6.3, as far as it is known."""
+
+    id: str
+    status: Literal["in_progress", "searching", "completed", "failed"]
+    action: Raw
+
+
+class ImageCallItem(Struct, tag_field="type", tag="image_generation_call", omit_defaults=True):
+    """`result` is base64; null while the picture is made."""
+
+    id: str
+    status: Literal["in_progress", "generating", "completed", "failed"]
+    result: str | None
+    output_format: str | None = None
+
+
+class CompactionItem(Struct, tag_field="type", tag="compaction"):
+    id: str
+    encrypted_content: str
 
 
 OutputItem = (
@@ -152,11 +193,25 @@ OutputItem = (
     | ShellCallItem
     | ApplyPatchCallItem
     | ToolSearchCallItem
+    | ToolSearchOutputItem
+    | WebSearchCallItem
+    | ImageCallItem
+    | CompactionItem
 )
 
 
+class InputTransformation(Struct, frozen=True):
+    """An item of the input that the model did not get (objects.md §2)."""
+
+    id: str
+    type: str
+    action: str
+    reason: str
+
+
 class Response(Struct, kw_only=True):
-    """The API object, all keys always present."""
+    """The API object, all keys always present but `input_transformations`. An output item of a provider that speaks
+    this API itself is kept as the bytes it came in."""
 
     id: str
     object: Literal["response"] = "response"
@@ -171,7 +226,7 @@ class Response(Struct, kw_only=True):
     max_tool_calls: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     model: str
-    output: list[OutputItem] = field(default_factory=list)
+    output: list[OutputItem | Raw] = field(default_factory=list)
     parallel_tool_calls: bool = True
     previous_response_id: str | None = None
     conversation: None = None
@@ -191,3 +246,4 @@ class Response(Struct, kw_only=True):
     truncation: str = "disabled"
     usage: Usage | None = None
     user: str | None = None
+    input_transformations: list[InputTransformation] | UnsetType = UNSET

@@ -5,7 +5,7 @@ from functools import cache
 from typing import NamedTuple
 
 from rejoinder.wire.errors import BadFrame
-from rejoinder.wire.events import Event, encode
+from rejoinder.wire.events import Event, Relayed, encode
 
 MAX_LINE = 16 * 2**20
 """Bytes of one line, and of the data lines of one event together (reliability.md F7)."""
@@ -46,10 +46,12 @@ class Decoder:
             self._after_cr = False
             if data.startswith(b"\n"):
                 data = data[1:]
-        if b"\r" in data:
+        if _CR in data:
             self._after_cr = data.endswith(b"\r")
-            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, last = data.split(b"\n")
+            lines = data.splitlines()
+            last = b"" if data.endswith((b"\n", b"\r")) else lines.pop()
+        else:
+            *lines, last = data.split(b"\n")
         frames: list[Frame] = []
         if lines and self._rest:
             lines[0] = bytes(self._rest) + lines[0]
@@ -99,7 +101,9 @@ _LF, _CR = b"\n\r"
 
 def frame(event: Event) -> bytes:
     """One event as it goes out, whole, with LF (events.md §1)."""
-    return _head(type(event)) + encode(event) + b"\n\n"
+    kind = event.__class__
+    head = _head(kind) if kind is not Relayed else f"event: {event.type}\ndata: ".encode()
+    return head + encode(event) + b"\n\n"
 
 
 @cache
