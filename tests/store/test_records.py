@@ -15,7 +15,7 @@ import pytest
 from rejoinder.store.backend import Change
 from rejoinder.store.disk import DiskBackend
 from rejoinder.store.errors import DamagedRecord, Missing, Refused, StoreError
-from rejoinder.store.records import Record, Store
+from rejoinder.store.records import Attempt, Record, Store
 from rejoinder.store.values import seal
 
 A = "a" * 32
@@ -113,19 +113,58 @@ async def test_an_output_that_the_response_holds_is_stored_once(store: Store, di
     assert len(noise) / 2 < len(value) < len(noise) / 2 * 1.2
 
 
-async def test_records_of_an_earlier_shape_are_read(directory: Path) -> None:
-    class Earlier(msgspec.Struct):
-        id: str
-        parent: str | None
-        created_at: int
-        status: str
-        response: bytes
-        input: list[bytes]
-        output: list[bytes]
+EARLIER = [
+    (  # before a record said who answered
+        b"\x92\x87\xa2id\xa6resp_1\xa6parent\xc0\xaacreated_at\x07\xa6status\xa6failed\xa8response\xc4\x02{}"
+        b'\xa5input\x90\xa6output\x91\xc4\x0a{"id":"i"}\xc2',
+        Record("resp_1", None, 7, "failed", b"{}", [], [b'{"id":"i"}']),
+    ),
+    (  # before it said what the client did not send, what it goes by, and what was tried
+        b"\x92\x89\xa2id\xa6resp_1\xa6parent\xc0\xaacreated_at\x07\xa6status\xa9completed"
+        b'\xa8response\xc4){"id":"resp_1","output":[{"id":"msg_2"}]}\xa5input\x91\xc4\x0e{"id":"msg_1"}\xa6output\x90'
+        b"\xa5model\xa5model\xa8upstream\xa8upstream\xc3",
+        Record(
+            "resp_1", None, 7, "completed", b'{"id":"resp_1","output":[{"id":"msg_2"}]}', [b'{"id":"msg_1"}'],
+            [b'{"id":"msg_2"}'], "model", "upstream",
+        ),
+    ),
+]  # fmt: skip
+"""Records as they lie on disks, and what they say."""
 
-    earlier = Earlier("resp_1", None, 7, "completed", b"{}", [], [b'{"id":"i"}'])
-    later = msgspec.msgpack.decode(msgspec.msgpack.encode(earlier), type=Record)
-    assert fields(later) == ("resp_1", None, 7, "completed", b"{}", [], [b'{"id":"i"}'], "", "")
+
+@pytest.mark.parametrize(("payload", "record"), EARLIER)
+async def test_records_of_an_earlier_shape_are_read(directory: Path, payload: bytes, record: Record) -> None:
+    async with cold(directory) as store:
+        await store.save(Record("resp_1", None, 7, "completed", b"{}", [], []), owner="o")
+        await store.save(turn(B), owner="o")
+    key = f"{hashlib.sha256(b'o').hexdigest()}/response/resp_1"
+    edit(directory, "UPDATE Cache SET value = ? WHERE key = ?", seal(key, payload), key)
+    async with cold(directory) as store:
+        found = await store.get("resp_1", owner="o")
+        assert fields(found) == fields(record)
+        assert (found.added, found.identity, found.attempts, found.upstream_id) == (b"", {}, [], "")
+        await store.save(turn(C, "1"), owner="o")
+        assert [one.id for one in await store.lineage(f"resp_{C}", owner="o")] == ["resp_1", f"resp_{C}"]
+
+
+async def test_a_record_says_all_it_knows_of_its_turn(directory: Path) -> None:
+    record = Record(
+        *("resp_1", None, 7, "completed", b"{}", [b'{"id":"i"}'], [b'{"id":"o"}'], "model", "upstream", "resp_theirs"),
+        added=b"\x0f",
+        identity={"session": "s", "thread": "t", "cache_key": "c"},
+        attempts=[Attempt(429, "rate_limit_exceeded", 0.5), Attempt(503, "server_error", 1.0)],
+    )
+    async with cold(directory) as store:
+        await store.save(record, owner="o")
+    async with cold(directory) as store:
+        assert fields(await store.get("resp_1", owner="o")) == fields(record)
+
+
+def test_records_share_nothing_that_grows() -> None:
+    first, second = turn(A), turn(B)
+    first.identity["session"] = "s"
+    first.attempts.append(Attempt(429, "rate_limit_exceeded", 0.5))
+    assert (second.identity, second.attempts) == ({}, [])
 
 
 async def test_a_record_is_the_same_object_each_time_and_can_be_a_weak_key(directory: Path) -> None:

@@ -3,10 +3,11 @@
 from rejoinder.store.backend import Backend, Change
 from rejoinder.store.disk import DiskBackend
 from rejoinder.store.errors import Conflict, DamagedRecord, Missing, Refused, StoreError
-from rejoinder.store.records import Record, Store
+from rejoinder.store.records import Attempt, Record, Store
 from rejoinder.store.urls import open_store
 
 __all__ = [
+    "Attempt",
     "Backend",
     "Change",
     "Conflict",

@@ -33,6 +33,14 @@ from rejoinder.store.memory import Memory
 from rejoinder.store.values import seal, unseal
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """A request to an upstream that failed before the one that was answered. `waited` is in seconds."""
+
+    status: int
+    code: str
+    waited: float
+
+
 class Record(msgspec.Struct, frozen=True, eq=False, weakref=True, omit_defaults=True):
     """One response and what it was asked. Records only grow: a new field has a default."""
 
@@ -45,6 +53,10 @@ class Record(msgspec.Struct, frozen=True, eq=False, weakref=True, omit_defaults=
     output: list[bytes]  # the output items, JSON each
     model: str = ""  # the model's name at the upstream
     upstream: str = ""  # which upstream answered
+    upstream_id: str = ""  # what that upstream calls the response, where it keeps it
+    added: bytes = b""  # for each input item, one byte of flags: what the client did not send (wire.items.as_sent)
+    identity: dict[str, str] = {}  # session, thread and cache key its client goes by
+    attempts: list[Attempt] = []  # what was tried before
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True):
