@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from rejoinder.bridge.composer import Composer
+from rejoinder.bridge.grammar import Mode
 from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.wire.events import encode
 from rejoinder.wire.responses import Response, Usage
@@ -22,6 +23,9 @@ TOOLS: Sequence[Fields] = (
     {"type": "apply_patch"},
     {"type": "tool_search", "execution": "client"},
 )
+GRAMMAR: Fields = {"type": "grammar", "syntax": "regex", "definition": "[a-c]+"}
+LETTERS: Fields = {"type": "custom", "name": "letters", "format": GRAMMAR}
+"""A free-form tool whose text is `a`s, `b`s and `c`s."""
 USAGE = Usage(3, output_tokens=4, total_tokens=7)
 END = 1_795_000_001
 """Unix seconds at which a response ends, one after it was created."""
@@ -33,6 +37,7 @@ def composer(
     parallel: bool = True,
     taken: frozenset[str] = frozenset(),
     reasoning: Literal["summary", "raw"] = "summary",
+    grammar: Mode = "pass",
 ) -> Composer:
     """Ids count from 1; what is sealed can be read."""
     return Composer(
@@ -42,6 +47,7 @@ def composer(
         seal=sealed,
         taken=taken,
         reasoning=reasoning,
+        grammar=grammar,
     )
 
 

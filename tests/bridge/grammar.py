@@ -33,11 +33,14 @@ _FIELDS = {
     "function_call_arguments.done": f"{_OF_ITEM} arguments name",
     "custom_tool_call_input.delta": f"{_OF_ITEM} delta",
     "custom_tool_call_input.done": f"{_OF_ITEM} input",
+    **dict.fromkeys((f"web_search_call.{step}" for step in ("in_progress", "searching", "completed")), _OF_ITEM),
+    **dict.fromkeys((f"image_generation_call.{step}" for step in ("in_progress", "generating", "completed")), _OF_ITEM),
+    "compaction.compacting": _OF_ITEM,
     "shell_call_command.added": "output_index command_index command",
     "shell_call_command.delta": "output_index command_index delta",
     "shell_call_command.done": "output_index command_index command",
 }
-"""§3: the fields of every event a bridge of chat providers writes, beside `type` and `sequence_number`."""
+"""§3: the fields of every event a bridge writes, beside `type` and `sequence_number`."""
 
 _LETTERS = {
     "content_part.added": "p",
@@ -60,6 +63,13 @@ _LETTERS = {
     "shell_call_command.added": "k",
     "shell_call_command.delta": "l",
     "shell_call_command.done": "K",
+    "web_search_call.in_progress": "u",
+    "web_search_call.searching": "v",
+    "web_search_call.completed": "w",
+    "image_generation_call.in_progress": "u",
+    "image_generation_call.generating": "v",
+    "image_generation_call.completed": "w",
+    "compaction.compacting": "z",
 }
 _BODIES = {
     "message": re.compile(r"(p[tn]*Tq|pr*Rq)*"),
@@ -70,6 +80,10 @@ _BODIES = {
     "shell_call": re.compile(r"(kl*K)*"),
     "apply_patch_call": re.compile(r""),
     "tool_search_call": re.compile(r""),
+    "tool_search_output": re.compile(r""),
+    "compaction": re.compile(r"z?"),
+    "web_search_call": re.compile(r"uvw?"),
+    "image_generation_call": re.compile(r"uvw"),
 }
 """§4: what may stand between an item's `added` and its `done`."""
 
@@ -87,7 +101,7 @@ class Item(Struct):
 
     type: str
     id: str
-    status: str
+    status: str | None = None
     role: str | None = None
     call_id: str | None = None
     name: str | None = None
@@ -96,6 +110,7 @@ class Item(Struct):
     content: list[Part] | None = None
     summary: list[Part] | None = None
     encrypted_content: str | None = None
+    result: str | None = None
 
     @property
     def identity(self) -> tuple[str, str, str | None]:
@@ -220,16 +235,31 @@ def _ended(kind: str, response: Response) -> None:
     assert response.usage is not None or kind == "failed", "§2: usage with the end"
     statuses = [item.status for item in response.output]
     if kind == "completed":
-        assert set(statuses) <= {"completed"}, "§5, tool runner: what is completed is complete in all its items"
+        failed = [item for item in response.output if item.status == "failed" and item.type == "web_search_call"]
+        whole = statuses.count("completed") + statuses.count(None) + len(failed)
+        assert whole == len(statuses), "§5, tool runner: what is completed is complete in all its items"
         assert statuses, "an answer without an item is no success (reliability.md F9)"
     assert "incomplete" not in statuses[:-1], "§4: an incomplete item is the last one"
     if response.incomplete_details is not None and response.incomplete_details.reason == "max_output_tokens":
-        assert statuses[-1:] == ["incomplete"], "§4: what was cut is the last item"
+        assert statuses[-1:] in ([], ["incomplete"]), "§4: what was cut is the last item, unless nothing had begun"
     identities = [item.identity for item in response.output]
     assert len(set(identities)) == len(identities), "§5.6: items differ"
     assert len({item.id for item in response.output}) == len(identities), "§5, tool runner: ids are unique"
     calls = [item.call_id for item in response.output if item.call_id is not None]
     assert len(set(calls)) == len(calls), "§5, tool runner: call ids are unique"
+
+
+_ENDS: dict[str, tuple[str | None, ...]] = {
+    "compaction": (None,),
+    "image_generation_call": ("completed",),
+    "tool_search_output": ("completed",),
+    "web_search_call": ("completed", "failed"),
+}
+"""objects.md §6: the statuses an item may end with, where they are not the usual ones. A compaction has none."""
+
+
+def _begins(item: Item) -> str | None:
+    return None if item.type == "compaction" else "in_progress"
 
 
 class _Items:
@@ -256,9 +286,12 @@ class _Items:
     def _add(self, event: _Event) -> None:
         assert event.output_index == len(self._added), "§4: output_index counts from 0 in the order of adding"
         item = _ITEM.decode(event.item)
-        assert item.status == "in_progress", "§4: an added item is in progress"
+        assert item.status == _begins(item), "§4: an added item is in progress"
         empty = {"message": item.content, "function_call": item.arguments, "custom_tool_call": item.input}
         assert not empty.get(item.type), "§4: an added item is empty"
+        if item.type in ("compaction", "image_generation_call"):
+            assert not item.encrypted_content, "§4: an added item is empty"
+            assert not item.result, "§4: an added item is empty"
         if item.type == "reasoning":
             assert item.summary == [], "§4: an added reasoning item has an empty summary"
             assert not item.content, "§4: an added reasoning item has no content"
@@ -279,7 +312,10 @@ class _Items:
         assert 0 <= index < len(self._added), "§5.3: an item is added before it is done"
         assert index not in self._done, "§4: an item is done once"
         item = _ITEM.decode(event.item)
-        assert item.status in ("completed", "incomplete")
+        assert item.status in _ENDS.get(item.type, ("completed", "incomplete"))
+        if item.type == "web_search_call":
+            found = any(inner.kind == "web_search_call.completed" for inner in self._bodies[index])
+            assert found == (item.status == "completed"), "§3: a search that failed is never completed"
         assert item.identity == self._added[index].identity, "§5.5: added and done are the same item"
         self._done[index] = event.item
         body = self._bodies[index]
@@ -297,6 +333,8 @@ class _Items:
             case "function_call":
                 assert item.arguments == body[-1].arguments == _joined(body), "§4: deltas, done and item say the same"
                 assert item.name == body[-1].name
+            case "image_generation_call":
+                assert item.result, "§6.3: a picture that is made is there"
             case "custom_tool_call":
                 assert item.input == body[-1].input == _joined(body), "§4: deltas, done and item say the same"
 

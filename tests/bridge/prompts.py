@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from rejoinder.bridge.dialect import Prompt
 from rejoinder.bridge.envelope import Envelope
@@ -48,11 +48,16 @@ def function(name: str, **fields: object) -> Fields:
     return {"type": "function", "name": name, **fields}
 
 
-def toolbox(tools: Sequence[Fields] = (), choice: object = "auto", history: Sequence[Item] = ()) -> Toolbox:
+def toolbox(
+    tools: Sequence[Fields] = (),
+    choice: object = "auto",
+    history: Sequence[Item] = (),
+    hosted: Set[str] = frozenset(),
+) -> Toolbox:
     request = CreateRequest.parse(
         json.dumps({"model": "m", "input": "x", "tools": tools, "tool_choice": choice}).encode()
     )
-    return Toolbox.of(request.tools, history, request.tool_choice)
+    return Toolbox.of(request.tools, history, request.tool_choice, hosted)
 
 
 def prompt(
@@ -65,4 +70,4 @@ def prompt(
     body = json.dumps({"model": "alias", **fields, "input": []})
     request = CreateRequest.parse(body.replace('"input": []', f'"input": [{",".join(raws)}]').encode())
     items = paired((), request.input).items
-    return Prompt("m", request, items, Toolbox.of(request.tools, items, request.tool_choice), opened or {}, [])
+    return Prompt("m", request, items, Toolbox.of(request.tools, items, request.tool_choice), dict(opened or {}), [])

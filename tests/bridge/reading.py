@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tests.bridge.chat_recordings import profile_of
 from tests.bridge.recordings import Json, Object, Recording, objects
 
 
@@ -39,7 +40,7 @@ def said(recording: Recording) -> Said:
     reading = _Reading(recording.is_stream)
     for chunk in _chunks(recording, reading.said):
         reading.chunk(chunk)
-    if recording.profile.think_tags:
+    if profile_of(recording).think_tags:
         _split_tags(reading.said)
     return reading.said
 

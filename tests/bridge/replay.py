@@ -1,76 +1,62 @@
-"""Recorded answers fed to the bridge, and recorded conversations led through it, as a turn of the server would."""
+"""Recorded answers fed to the bridge, and recorded conversations led through it, as a turn of the server would.
+
+Nothing here knows a provider: a `Listener` hears an answer to a prompt of any dialect, a `Conversation` asks, hears and
+asks again. What differs (how a recorded request becomes a create call) is beside this file, one for each dialect.
+"""
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-import msgspec
 from msgspec import Raw
 
-from rejoinder.bridge.chat import ChatDialect
-from rejoinder.bridge.chat_reader import ChatReader
 from rejoinder.bridge.composer import Composer
-from rejoinder.bridge.dialect import Prompt
+from rejoinder.bridge.dialect import Call, Dialect, Prompt
 from rejoinder.bridge.echo import echo
 from rejoinder.bridge.envelope import Envelope, Issuer, Seal
 from rejoinder.bridge.errors import UpstreamError
 from rejoinder.bridge.pairing import paired
-from rejoinder.bridge.profile import ChatProfile
 from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.wire.events import Event, encode
 from rejoinder.wire.items import Item, Reasoning
 from rejoinder.wire.request import CreateRequest
-from tests.bridge.reading import said
-from tests.bridge.recordings import Asked, Json, Object, Recording, asked, objects
+from tests.bridge.recordings import Asked, Object, objects
 
 CREATED_AT = 1_795_000_000
 """Unix seconds at which every response is created; they end one second later."""
 
-_ISSUER = Issuer("chat", "recorded", "model")
+NOBODY: Object = {"role": "user", "content": "…"}
+"""An item for requests whose conversation does not matter."""
+
+_ISSUER = Issuer("recorded", "recorded", "model")
 _OWNER = "owner"
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What became of an answer: all its events, the last one included, and the error that broke it off, if one did."""
+    """What became of an answer: all its events, the last one included, and the error that broke it off, if one did.
+
+    `paused`: the provider wants to be asked to go on, and `resumed` are the items to go on from.
+    """
 
     events: list[Event]
     error: UpstreamError | None
     notes: list[str]
+    paused: bool = False
+    resumed: Sequence[Item] = ()
 
     @property
     def encoded(self) -> list[bytes]:
         return [encode(event) for event in self.events]
 
-
-class Listener:
-    """One response in the making."""
-
-    def __init__(self, request: CreateRequest, toolbox: Toolbox, profile: ChatProfile, seal: Seal | None = None,
-                 taken: Iterable[str] = (), ids: "Ids | None" = None) -> None:  # fmt: skip
-        self._out = Composer(
-            echo(request, response_id="resp_1", created_at=CREATED_AT),
-            toolbox,
-            mint=ids or Ids(),
-            seal=lambda parts, calls: _sealed(seal, parts, calls),
-            taken=frozenset(taken),
-            reasoning=profile.reasoning,
-        )
-        self._reader = ChatReader(self._out, profile)
-
-    def hear(self, pieces: Iterable[bytes]) -> Answered:
-        """Everything these pieces of an answer come to."""
-        out, error = self._out, None
-        out.start()
-        try:
-            for piece in pieces:
-                self._reader.feed(piece)
-            self._reader.close(CREATED_AT + 1)
-        except UpstreamError as broken:
-            error = broken
-            out.fail(broken.code, str(broken))
-        return Answered(out.drain(), error, out.notes)
+    @property
+    def items(self) -> list[Object]:
+        """The output, as a client has it and sends it back."""
+        [last] = objects([json.loads(self.encoded[-1])])
+        [response] = objects([last["response"]])
+        return objects(response["output"])
 
 
 class Ids:
@@ -83,70 +69,93 @@ class Ids:
         return f"{prefix}_{next(self._numbers)}"
 
 
-def _sealed(seal: Seal | None, parts: list[Raw], calls: dict[str, Raw]) -> str:
-    envelope = Envelope(_ISSUER, parts, calls)
-    return seal.close(envelope, owner=_OWNER) if seal is not None else msgspec.json.encode(envelope).decode()
+class Listener:
+    """One response in the making. `hear` is called again for the next answer when one is paused."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        prompt: Prompt,
+        *,
+        seal: Seal | None = None,
+        ids: Ids | None = None,
+        reasoning: Literal["summary", "raw"] = "summary",
+    ) -> None:
+        self._dialect = dialect
+        self._seal = seal or Seal([bytes(32)], random=bytes)
+        self.prompt = prompt
+        self.out = Composer(
+            echo(prompt.request, response_id="resp_1", created_at=CREATED_AT),
+            prompt.toolbox,
+            mint=ids or Ids(),
+            seal=self._sealed,
+            taken=frozenset(paired((), prompt.items).call_ids),
+            reasoning=reasoning,
+        )
+
+    def hear(self, pieces: Iterable[bytes]) -> Answered:
+        """Everything these pieces of an answer come to."""
+        out, error = self.out, None
+        if not out.has_started:
+            out.start()
+        reader = self._dialect.reader(self.prompt, out)
+        try:
+            for piece in pieces:
+                reader.feed(piece)
+            reader.close(CREATED_AT + 1)
+        except UpstreamError as broken:
+            error = broken
+            out.fail(broken.code, str(broken))
+        paused = out.paused
+        return Answered(out.drain(), error, out.notes, paused, out.resume() if paused else ())
+
+    def _sealed(self, parts: list[Raw], calls: dict[str, Raw]) -> str:
+        return self._seal.close(Envelope(_ISSUER, parts, calls), owner=_OWNER)
 
 
-def listeners(recording: Recording) -> Callable[[], Listener]:
-    """Makes listeners for the answer of a recording, with the tools that were on offer, or else those it calls."""
-    if recording.request is not None:
-        body = asked(recording.said, lambda message: []).body([_NOBODY])
-    else:
-        names = dict.fromkeys(call.name for call in said(recording).calls)
-        offered: Json = [{"type": "function", "name": name} for name in names]
-        body = Asked({"model": "model", "tools": offered}, [], {}).body([_NOBODY])
-    request = CreateRequest.parse(body)
-    toolbox = Toolbox.of(request.tools, (), request.tool_choice)
-    return lambda: Listener(request, toolbox, recording.profile)
+def prompt_of(
+    dialect: Dialect, asked: Asked, items: Sequence[Object] | None = None, seal: Seal | None = None
+) -> Prompt:
+    """The prompt of a create call, with other items if there are some; what `seal` closed is open in it."""
+    request = CreateRequest.parse(asked.body(items))
+    said = paired((), request.input).items
+    toolbox = Toolbox.of(request.tools, said, request.tool_choice, dialect.hosted)
+    return Prompt(request.model, request, said, toolbox, dict(_opened(said, seal)), [])
 
 
-_NOBODY: Object = {"role": "user", "content": "…"}
+def _opened(items: Sequence[Item], seal: Seal | None) -> Iterator[tuple[str, Envelope]]:
+    for item in items:
+        if seal is not None and isinstance(item.view, Reasoning) and item.view.encrypted_content is not None:
+            envelope = seal.open(item.view.encrypted_content, owner=_OWNER)
+            assert envelope is not None
+            yield item.view.encrypted_content, envelope
 
 
 @dataclass(slots=True)
 class Conversation:
-    """A conversation with one upstream: what is asked, what it answers, what is asked then."""
+    """A conversation with one upstream: what is asked, what it answers, what is asked then.
 
-    profile: ChatProfile
+    `speak` makes the dialect for the parameters of a request that the API has no word for (`Asked.extra`).
+    """
+
+    speak: Callable[[Object], Dialect]
+    reasoning: Literal["summary", "raw"] = "summary"
     seal: Seal = field(default_factory=lambda: Seal([bytes(32)], random=bytes))
     ids: Ids = field(default_factory=Ids)
 
-    def call(self, request: Asked, items: Sequence[Object]) -> bytes:
-        """The body sent upstream for these items."""
-        prompt = self._prompt(request, items)
-        profile = msgspec.structs.replace(
-            self.profile, extra={name: Raw(json.dumps(value).encode()) for name, value in request.extra.items()}
-        )
-        return ChatDialect(profile).call(prompt).body
+    def prompt(self, request: Asked, items: Sequence[Object] | None = None) -> Prompt:
+        return prompt_of(self.speak(request.extra), request, items, self.seal)
 
-    def answer(self, request: Asked, items: Sequence[Object], body: bytes) -> list[Object]:
+    def call(self, request: Asked, items: Sequence[Object] | None = None) -> Call:
+        """What is sent upstream for these items, or those of the request."""
+        return self.speak(request.extra).call(self.prompt(request, items))
+
+    def listener(self, request: Asked, items: Sequence[Object] | None = None) -> Listener:
+        prompt = self.prompt(request, items)
+        return Listener(self.speak(request.extra), prompt, seal=self.seal, ids=self.ids, reasoning=self.reasoning)
+
+    def answer(self, request: Asked, items: Sequence[Object] | None, body: bytes) -> list[Object]:
         """The items of an answer, as a client has them and sends them back."""
-        prompt = self._prompt(request, items)
-        taken = paired((), prompt.items).call_ids
-        heard = Listener(prompt.request, prompt.toolbox, self.profile, self.seal, taken, self.ids).hear([body])
+        heard = self.listener(request, items).hear([body])
         assert heard.error is None, heard.error
-        [last] = objects([json.loads(heard.encoded[-1])])
-        [response] = objects([last["response"]])
-        return objects(response["output"])
-
-    def read(self, message: Object) -> list[Object]:
-        """The items of an assistant message that a provider once gave as an answer."""
-        names = dict.fromkeys(objects([call["function"]])[0]["name"] for call in objects(message.get("tool_calls", [])))
-        offered: Json = [{"type": "function", "name": name} for name in names]
-        choice: Json = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        request = Asked({"model": "model", "tools": offered}, [], {})
-        return self.answer(request, [_NOBODY], json.dumps({"choices": choice}).encode())
-
-    def _prompt(self, asked: Asked, items: Sequence[Object]) -> Prompt:
-        request = CreateRequest.parse(asked.body(items))
-        said = paired((), request.input).items
-        toolbox = Toolbox.of(request.tools, said, request.tool_choice)
-        return Prompt(request.model, request, said, toolbox, dict(self._opened(said)), [])
-
-    def _opened(self, items: Sequence[Item]) -> Iterable[tuple[str, Envelope]]:
-        for item in items:
-            if isinstance(item.view, Reasoning) and item.view.encrypted_content is not None:
-                envelope = self.seal.open(item.view.encrypted_content, owner=_OWNER)
-                assert envelope is not None
-                yield item.view.encrypted_content, envelope
+        return heard.items

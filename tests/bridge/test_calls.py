@@ -2,12 +2,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from rejoinder.bridge.calls import LeftOut, writer_for
+from rejoinder.bridge.calls import CheckedCall, HeldCall, LeftOut, not_matching, writer_for
 from rejoinder.bridge.errors import UpstreamError
 from rejoinder.bridge.toolbox import Target
 from rejoinder.wire.responses import ItemStatus
+from rejoinder.wire.tools import Grammar
 from tests.bridge.composing import TOOLS, composer, told
-from tests.bridge.prompts import Fields, toolbox
+from tests.bridge.prompts import Fields, function, toolbox
 
 FUNCTION = Target("function", "read", "files")
 ADDED, DONE = "response.output_item.added", "response.output_item.done"
@@ -240,6 +241,109 @@ def test_a_call_that_streams_has_its_place_already(target: Target) -> None:
     assert [event["type"] for event in told(out)] == [ADDED]
     writer.settle()
     assert told(out) == []
+
+
+LETTERS = Target("custom", "letters", "n")
+GRAMMAR = Grammar("grammar", "regex", "[a-c]+")
+WRONG = not_matching("letters", "line 1 leaves the grammar at 'd'")
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "notes"),
+    [
+        ("abc", "completed", []),
+        ("abd", "completed", [WRONG]),
+        ("", "completed", [not_matching("letters", "it ends before the grammar does")]),
+        ("abd", "incomplete", []),
+    ],
+)
+def test_a_text_that_does_not_match_its_grammar_reaches_the_client_with_a_note(
+    text: str, status: ItemStatus, notes: list[str]
+) -> None:
+    out = composer()
+    call = CheckedCall(LETTERS, "call_x", out, GRAMMAR)
+    assert call.is_open
+    call.arguments(f'{{"input":"{text}"}}')
+    call.close(status)
+    assert out.notes == notes
+    written_plainly = written(LETTERS, [f'{{"input":"{text}"}}'], status)
+    assert told(out) == written_plainly
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+@pytest.mark.parametrize("pieces", [['{"inp', 'ut":"ab', 'd"}'], ["ab", "d"]])
+def test_a_call_that_is_held_back_comes_whole_at_its_end(status: ItemStatus, pieces: list[str]) -> None:
+    out = composer()
+    call = HeldCall(LETTERS, "call_x", out, GRAMMAR)
+    assert not call.is_open
+    for piece in pieces:
+        call.arguments(piece)
+    assert told(out) == []
+    assert (call.text, call.wrong) == ("abd", "line 1 leaves the grammar at 'd'")
+    call.close(status)
+    assert call.is_open
+    assert told(out) == written(LETTERS, ["".join(pieces)], status)
+    assert out.notes == ([WRONG] if status == "completed" else [])
+    call.settle()
+    call.close(status)
+    assert told(out) == []
+
+
+def test_a_call_that_is_held_back_and_matches_has_no_note() -> None:
+    out = composer()
+    call = HeldCall(LETTERS, "call_x", out, GRAMMAR)
+    call.arguments('{"input":"abc"}')
+    assert call.wrong is None
+    call.close("completed")
+    assert out.notes == []
+
+
+def test_a_call_that_is_held_back_takes_its_place_when_it_is_whole_and_something_follows() -> None:
+    out = composer()
+    call = HeldCall(LETTERS, "call_x", out, GRAMMAR)
+    for piece in ("", '{"input":', '"ab'):
+        call.arguments(piece)
+        call.settle()
+        assert not call.is_open
+    call.arguments('c"}')
+    call.settle()
+    assert call.is_open
+    *_, done = told(out)
+    assert done["item"] == {
+        "type": "custom_tool_call",
+        "id": "ctc_1",
+        "status": "completed",
+        "call_id": "call_x",
+        "name": "letters",
+        "input": "abc",
+        "namespace": "n",
+    }
+
+
+FLIGHT = function("find_flights", description="Finds a flight.", defer_loading=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "query", "found"),
+    [('{"query":"a flight"}', "a flight", [FLIGHT]), ('{"query":"hotels"}', "hotels", []), ("", "", [])],
+)
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+def test_a_search_that_is_ours_to_run_comes_with_what_it_found(
+    arguments: str, query: str, found: list[Fields], status: ItemStatus
+) -> None:
+    out = composer(toolbox([{"type": "tool_search"}, FLIGHT]))
+    writer = writer_for(Target("server_search", "tool_search"), "call_x", out)
+    writer.arguments(arguments)
+    assert not writer.is_open
+    writer.close(status)
+    call = {"type": "tool_search_call", "id": "tsc_1", "call_id": None, "arguments": {"query": query}}
+    output = {"type": "tool_search_output", "id": "tso_2", "call_id": None, "tools": found}
+    assert told(out) == [
+        {"type": ADDED, "output_index": 0, "item": {**call, "status": "in_progress", "execution": "server"}},
+        {"type": DONE, "output_index": 0, "item": {**call, "status": "completed", "execution": "server"}},
+        {"type": ADDED, "output_index": 1, "item": {**output, "status": "in_progress", "execution": "server"}},
+        {"type": DONE, "output_index": 1, "item": {**output, "status": "completed", "execution": "server"}},
+    ]
 
 
 def test_a_call_that_is_left_out_says_nothing() -> None:

@@ -902,9 +902,9 @@ def test_any_conversation_only_grows_and_every_server_takes_it(data: st.DataObje
         assert body.startswith(before.removesuffix(b"]}"))
         before = body
         # A client that sends everything and one that chains on what is stored ask for the same.
-        stored += [kept(item(**one), f"in_{number}_{place}") for place, one in enumerate(story.turns[number])]
+        stored += [kept(item(**one), f"in_{number}_{place}").item for place, one in enumerate(story.turns[number])]
         assert sent(prompt(stored, story.opened, **fields), profile) == body
-        stored += [kept(item(**one), f"out_{number}_{place}") for place, one in enumerate(story.turns[number + 1])]
+        stored += [kept(item(**one), f"out_{number}_{place}").item for place, one in enumerate(story.turns[number + 1])]
 
 
 def test_the_stories_reach_what_they_are_meant_to_reach() -> None:
@@ -923,3 +923,42 @@ def test_the_stories_reach_what_they_are_meant_to_reach() -> None:
     gather()
     assert len(kinds) == 13
     assert sealed
+
+
+def marked(kind: str, **fields: object) -> Fields:
+    return {"type": kind, **fields, "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}
+
+
+def test_what_is_worth_caching_is_marked_where_the_server_reads_such_marks() -> None:
+    mark = '"prompt_cache_breakpoint":{"mode":"explicit","ttl":"12h"}'
+    image = f'{{"type":"image_url","image_url":{{"url":"{PNG}"}},{mark}}}'
+    content = [
+        marked("input_text", text="a"),
+        marked("input_image", image_url=PNG),
+        {"type": "input_text", "text": "b"},
+    ]
+    assert messages(user(content), profile=OPENAI_PROFILE) == (
+        f'{{"role":"user","content":[{{"type":"text","text":"a",{mark}}},{image},{{"type":"text","text":"b"}}]}}'
+    )
+    assert messages(user([marked("input_text", text="a")]), profile=OPENAI_PROFILE) == (
+        f'{{"role":"user","content":[{{"type":"text","text":"a",{mark}}}]}}'
+    )
+
+
+def test_elsewhere_a_mark_is_noted_and_changes_nothing() -> None:
+    asked = prompt([user([marked("input_text", text="a")])])
+    assert sent(asked) == sent(prompt([user([{"type": "input_text", "text": "a"}])]))
+    assert asked.notes == ["input: prompt_cache_breakpoint is not understood by this upstream"]
+
+
+def test_a_server_that_speaks_chat_lists_its_models_and_counts_no_tokens() -> None:
+    dialect = ChatDialect(ChatProfile())
+    assert (dialect.models().method, dialect.models().path) == ("GET", "/models")
+    assert dialect.offered(b'{"object":"list","data":[{"id":"a"},{"id":"b"}]}') == ["a", "b"]
+    assert dialect.count(prompt("hi")) is None
+    assert (dialect.native, dialect.compacts, dialect.hosted) == (False, False, frozenset())
+
+
+def test_what_a_server_that_speaks_chat_refuses_is_not_asked_with_less() -> None:
+    dialect = ChatDialect(ChatProfile())
+    assert dialect.relent(prompt("hi"), dialect.rejection(400, {}, b"")) is None

@@ -1,3 +1,4 @@
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -7,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from rejoinder.bridge.composer import MAX_CALL_ID, Composer
+from rejoinder.bridge.composer import MAX_CALL_ID, MAX_ROUNDS, Composer
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
 from rejoinder.wire import events
-from rejoinder.wire.responses import UrlCitation, Usage
-from tests.bridge.composing import END, USAGE, composer, encoded, told
+from rejoinder.wire.items import Compaction, HostedCall, Item, Message, Reasoning, as_sent
+from rejoinder.wire.responses import FileCitation, InputDetails, OutputDetails, UrlCitation, Usage
+from tests.bridge.composing import END, LETTERS, TOOLS, USAGE, composer, encoded, told
 from tests.bridge.grammar import judged
 from tests.bridge.prompts import Fields, function, toolbox
 
@@ -223,6 +225,7 @@ ARGUMENTS = {
     "apply_patch": '{"type":"delete_file","path":"a"}',
     "tool_search": '{"query":"x"}',
     "unknown": "{}",
+    "letters": '{"input":"abd"}',
 }
 
 
@@ -382,7 +385,8 @@ def test_an_id_is_given_once() -> None:
 def test_a_citation_needs_text_and_a_refusal_is_none() -> None:
     out = started()
     out.annotation(CITATION)
-    assert out.notes == ["annotations: https://a.test cites no text"]
+    out.annotation(FileCitation("file_1", "a.pdf", 2))
+    assert out.notes == ["annotations: https://a.test cites no text", "annotations: a.pdf cites no text"]
     assert out.drain()[2:] == []
     out.refusal("no")
     out.annotation(CITATION)
@@ -456,6 +460,20 @@ def test_arguments_that_do_not_fit_break_the_answer_and_the_rest_is_closed(last:
     assert (response.status, len(response.output), response.completed_at) == ("failed", 1, None)
 
 
+def test_a_message_that_calls_came_after_was_not_what_broke_off() -> None:
+    out = started()
+    out.call("a", "shell", "call_a")
+    out.call("b", "shell", "call_b")
+    out.text("x")
+    out.arguments("a", '{"commands":[]}')
+    out.arguments("b", '{"commands":5}')
+    with pytest.raises(UpstreamError):
+        out.finish("completed", usage=USAGE, at=END)
+    out.fail("server_error", "broken")
+    output = judged(encoded(out)).output
+    assert [(item.type, item.status) for item in output] == [("message", "completed"), ("shell_call", "completed")]
+
+
 def test_a_failure_before_anything_came_has_no_output() -> None:
     out = started()
     out.fail("rate_limit_exceeded", "slow down")
@@ -478,6 +496,396 @@ def test_an_answer_that_could_not_be_kept_ends_in_failure_instead(status: Litera
     assert (response.usage.total_tokens, response.completed_at, response.incomplete_details) == (7, None, None)
 
 
+# What runs at the provider
+
+
+def test_a_search_at_the_provider_is_told_step_by_step() -> None:
+    out = started()
+    out.reasoning("so")
+    assert out.search("s") == "ws_2"
+    out.searched("s", ["cheap flights", "flights"], ["https://a.test", "https://b.test"])
+    out.text("found")
+    item: Fields = {"type": "web_search_call", "id": "ws_2"}
+    place: Fields = {"item_id": "ws_2", "output_index": 1}
+    begun: Fields = {"type": "search", "query": "", "queries": []}
+    ended_: Fields = {
+        "type": "search",
+        "query": "cheap flights",
+        "queries": ["cheap flights", "flights"],
+        "sources": [{"type": "url", "url": "https://a.test"}, {"type": "url", "url": "https://b.test"}],
+    }
+    heard = told(out)
+    assert [event["type"] for event in heard[5:8]] == [
+        "response.reasoning_summary_text.done",
+        "response.reasoning_summary_part.done",
+        DONE,
+    ]
+    assert heard[8:13] == [
+        {"type": ADDED, "output_index": 1, "item": {**item, "status": "in_progress", "action": begun}},
+        {"type": "response.web_search_call.in_progress", **place},
+        {"type": "response.web_search_call.searching", **place},
+        {"type": "response.web_search_call.completed", **place},
+        {"type": DONE, "output_index": 1, "item": {**item, "status": "completed", "action": ended_}},
+    ]
+
+
+def test_searches_run_side_by_side_and_may_fail() -> None:
+    out = started()
+    out.text("looking")
+    first, second = out.search("a"), out.search("b")
+    out.searched("b", ["y"])
+    out.searched("a", [], failed=True)
+    _, *searches = output(ended(out))
+    assert searches == [
+        {"type": "web_search_call", "id": first, "status": "failed",
+         "action": {"type": "search", "query": "", "queries": []}},
+        {"type": "web_search_call", "id": second, "status": "completed",
+         "action": {"type": "search", "query": "y", "queries": ["y"]}},
+    ]  # fmt: skip
+
+
+def test_a_search_goes_on_while_something_else_is_written() -> None:
+    out = started()
+    out.search("a")
+    out.text("meanwhile")
+    out.searched("a", ["x"])
+    assert [item["type"] for item in output(ended(out))] == ["web_search_call", "message"]
+
+
+def begin_search(out: Composer) -> None:
+    out.search("s")
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+def test_a_search_that_is_not_over_when_the_answer_is_has_failed(status: Literal["completed", "incomplete"]) -> None:
+    out = started()
+    out.text("x")
+    begin_search(out)
+    assert [item["status"] for item in output(ended(out, "content_filter", status))] == ["completed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "statuses"),
+    [
+        ([begin_call, begin_search], ["completed", "failed"]),
+        ([begin_search, begin_call], ["failed", "incomplete"]),
+        ([begin_search, begin_whole], ["failed", "incomplete"]),
+        ([begin_search, begin_text], ["failed", "incomplete"]),
+        ([begin_text, begin_search], ["completed", "failed"]),
+        ([begin_search, begin_call, begin_reasoning], ["failed", "completed", "incomplete"]),
+    ],
+)
+def test_beside_a_search_too_only_the_last_item_is_cut(
+    steps: Sequence[Callable[[Composer], None]], statuses: list[str]
+) -> None:
+    out = started()
+    for step in steps:
+        step(out)
+    assert [item["status"] for item in output(ended(out, "content_filter", "incomplete"))] == statuses
+
+
+def test_a_picture_is_told_step_by_step() -> None:
+    out = started()
+    begin_whole(out)
+    out.image("iVBO", "webp")
+    item: Fields = {"type": "image_generation_call", "id": "ig_2"}
+    place: Fields = {"item_id": "ig_2", "output_index": 1}
+    kind = "response.image_generation_call"
+    whole: Fields = {**item, "status": "completed", "result": "iVBO", "output_format": "webp"}
+    assert told(out)[4:] == [
+        {"type": ADDED, "output_index": 1, "item": {**item, "status": "in_progress", "result": None}},
+        {"type": f"{kind}.in_progress", **place},
+        {"type": f"{kind}.generating", **place},
+        {"type": f"{kind}.completed", **place},
+        {"type": DONE, "output_index": 1, "item": whole},
+    ]
+    assert output(ended(started_with(Composer.image, "iVBO", "webp")))[0]["result"] == "iVBO"
+
+
+def started_with(report: Callable[..., None], *said: object) -> Composer:
+    out = started()
+    report(out, *said)
+    return out
+
+
+def test_a_summary_is_an_item_and_what_it_took_is_paid_with_the_answer() -> None:
+    out = started()
+    out.compacting()
+    assert not out.is_empty
+    out.spend(Usage(10, InputDetails(4, 2), 5, OutputDetails(3), 15))
+    out.compacted("brg1.x")
+    place: Fields = {"item_id": "cmp_1", "output_index": 0}
+    assert told(out)[2:] == [
+        {"type": ADDED, "output_index": 0, "item": {"type": "compaction", "id": "cmp_1", "encrypted_content": ""}},
+        {"type": "response.compaction.compacting", **place},
+        {"type": DONE, "output_index": 0, "item": {"type": "compaction", "id": "cmp_1", "encrypted_content": "brg1.x"}},
+    ]
+    [resumed] = out.resume()
+    assert resumed.view == Compaction("brg1.x")
+    assert out.is_idle
+    out.text("hi")
+    out.finish("completed", usage=Usage(3, InputDetails(1, 1), 4, OutputDetails(1), 7), at=END)
+    response = json.loads(encoded(out)[-1])["response"]
+    assert [item["type"] for item in response["output"]] == ["compaction", "message"]
+    assert response["usage"] == {
+        "input_tokens": 13,
+        "input_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 3},
+        "output_tokens": 9,
+        "output_tokens_details": {"reasoning_tokens": 4},
+        "total_tokens": 22,
+    }
+
+
+def test_a_summary_that_was_not_written_breaks_the_answer_off_and_closes_its_item() -> None:
+    out = started()
+    out.compacting()
+    out.spend(Usage(10, output_tokens=5, total_tokens=15))
+    out.fail("server_error", "the model wrote no summary of the conversation")
+    response = judged(encoded(out))
+    assert [(item.type, item.encrypted_content) for item in response.output] == [("compaction", "")]
+    assert response.usage is not None
+    assert response.usage.total_tokens == 15
+
+
+# Answers that take several requests
+
+
+def test_an_answer_that_pauses_goes_on_from_what_was_written() -> None:
+    out = started()
+    out.reasoning("so")
+    out.end_reasoning([Raw(b"1")])
+    out.search("s")
+    out.searched("s", ["x"])
+    out.text("first")
+    assert not out.is_idle
+    out.pause(USAGE)
+    assert out.paused
+    thought, search, message = out.resume()
+    assert not out.paused
+    assert out.is_idle
+    assert isinstance(thought.view, Reasoning)
+    assert thought.view.encrypted_content == "[[1],{}]"
+    assert search.view == HostedCall("web_search_call")
+    assert isinstance(message.view, Message)
+    out.text("second")
+    assert not out.is_idle
+    out.pause(USAGE)
+    [second] = out.resume()
+    assert json.loads(second.raw)["content"][0]["text"] == "second"
+    out.call("a", "f", out.reserve("call_x"))
+    response = ended(out)
+    assert [item["type"] for item in output(response)] == [
+        *["reasoning", "web_search_call", "message"],
+        "message",
+        "function_call",
+    ]
+    assert [item["id"] for item in output(response)][:3] == [thought.id, search.id, message.id]
+    assert response["usage"] == {
+        "input_tokens": 9,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": 12,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 21,
+    }
+
+
+def test_an_answer_that_adds_nothing_after_a_pause_is_over_and_not_empty() -> None:
+    out = started()
+    out.text("first")
+    out.pause(USAGE)
+    out.resume()
+    assert [item["type"] for item in output(ended(out))] == ["message"]
+
+
+def test_an_answer_that_is_cut_after_a_pause_is_paid_for_whole() -> None:
+    out = started()
+    out.text("first")
+    out.pause(USAGE)
+    out.resume()
+    out.text("second")
+    response = ended(out, None, "incomplete")
+    assert [item["status"] for item in output(response)] == ["completed", "incomplete"]
+    assert response["usage"]["total_tokens"] == 14  # type: ignore[index]  # an object, as the judge has seen
+
+
+def test_an_answer_that_is_never_over_breaks_off_and_says_what_it_took() -> None:
+    out = started()
+    for number in range(MAX_ROUNDS):
+        out.text(f"{number}")
+        out.pause(USAGE)
+        assert len(out.resume()) == 1
+    with pytest.raises(UpstreamError, match=f"the answer was not over after {MAX_ROUNDS} requests"):
+        out.pause(USAGE)
+    out.fail("server_error", "never over")
+    response = judged(encoded(out))
+    assert response.usage is not None
+    assert response.usage.total_tokens == (MAX_ROUNDS + 1) * 7
+
+
+def test_a_search_that_a_pause_interrupts_is_closed() -> None:
+    out = started()
+    out.search("s")
+    out.pause(USAGE)
+    assert [item.type for item in out.resume()] == ["web_search_call"]
+    out.text("x")
+    assert [item["status"] for item in output(ended(out))] == ["failed", "completed"]
+
+
+def test_what_is_asked_to_go_on_is_what_its_client_would_send_back() -> None:
+    out = started()
+    out.reasoning("so")
+    out.image("iVBO", "png")
+    out.call("a", "f", "call_a")
+    out.call("b", "shell", "call_b")
+    out.arguments("b", ARGUMENTS["shell"])
+    out.pause(USAGE)
+    resumed = out.resume()
+    out.text("x")
+    assert [json.loads(item.raw) for item in resumed] == output(ended(out))[:4]
+    assert all(as_sent(item.raw, 0) == Item.parse(item.raw).raw for item in resumed)
+
+
+# Texts with a grammar
+
+
+@pytest.mark.parametrize(("text", "noted"), [("abc", False), ("abd", True)])
+def test_a_text_may_be_compared_with_its_grammar(text: str, noted: bool) -> None:
+    for mode in ("pass", "check"):
+        out = started(composer(toolbox([LETTERS]), grammar=mode))
+        out.call("a", "letters", "call_a")
+        out.arguments("a", json.dumps({"input": text}))
+        [item] = output(ended(out))
+        assert item["input"] == text
+        assert bool(out.notes) is (noted and mode == "check")
+
+
+def test_a_text_that_leaves_its_grammar_goes_back_to_the_model_once() -> None:
+    out = started(composer(toolbox([LETTERS]), grammar="repair"))
+    out.text("Writing.")
+    out.call("a", "letters", out.reserve("call_a"))
+    out.arguments("a", '{"input":"abd"}')
+    out.finish("completed", usage=USAGE, at=END)
+    assert out.paused
+    message, call, answer = (json.loads(item.raw) for item in out.resume())
+    assert message["type"] == "message"
+    assert (call["type"], call["call_id"], call["name"], call["input"]) == (
+        *("custom_tool_call", "call_a", "letters"),
+        "abd",
+    )
+    assert (answer["type"], answer["call_id"]) == ("custom_tool_call_output", "call_a")
+    assert "line 1 leaves the grammar at 'd'" in answer["output"]
+    assert out.is_idle
+    # The second try is the client's, whatever it says; its id is one the first did not have.
+    out.call("a", "letters", out.reserve("call_a"))
+    out.arguments("a", '{"input":"e"}')
+    response = ended(out)
+    [_, second] = output(response)
+    assert (second["input"], second["call_id"] != "call_a") == ("e", True)
+    assert response["usage"]["total_tokens"] == 14  # type: ignore[index]  # an object, as the judge has seen
+    assert out.notes == [
+        "tools.letters: the text of a call does not match its grammar: line 1 leaves the grammar at 'd'; "
+        "the model was asked once more",
+        "tools.letters: the text of a call does not match its grammar: line 1 leaves the grammar at 'e'",
+    ]
+
+
+def test_a_text_that_matches_its_grammar_is_the_clients_at_once() -> None:
+    out = started(composer(toolbox([LETTERS]), grammar="repair"))
+    out.call("a", "letters", "call_a")
+    out.arguments("a", '{"input":"abc"}')
+    assert [item["input"] for item in output(ended(out))] == ["abc"]
+    assert not out.paused
+
+
+@pytest.mark.parametrize("second", ["f", "letters"])
+def test_a_text_beside_other_calls_is_the_clients_as_it_is(second: str) -> None:
+    out = started(composer(toolbox([*TOOLS, LETTERS]), grammar="repair"))
+    out.call("a", "letters", "call_a")
+    out.call("b", second, "call_b")
+    out.arguments("b", "{}")
+    # A provider may write its calls side by side.
+    out.arguments("a", '{"input":"abd"}')
+    calls = {item["call_id"]: item for item in output(ended(out))}
+    assert calls["call_a"]["input"] == "abd"
+    assert len(calls) == 2
+    assert len(out.notes) == (1 if second == "f" else 2)
+
+
+def test_a_text_with_a_grammar_that_was_cut_is_the_clients_as_far_as_it_came() -> None:
+    out = started(composer(toolbox([LETTERS]), grammar="repair"))
+    out.call("a", "letters", "call_a")
+    out.arguments("a", '{"input":"abd')
+    [item] = output(ended(out, None, "incomplete"))
+    assert (item["input"], item["status"]) == ("abd", "incomplete")
+    assert out.notes == []
+
+
+def test_there_is_no_further_try_in_the_last_request() -> None:
+    out = started(composer(toolbox([LETTERS]), grammar="repair"))
+    for _ in range(MAX_ROUNDS):
+        out.text("x")
+        out.pause(USAGE)
+        out.resume()
+    out.call("a", "letters", "call_a")
+    out.arguments("a", '{"input":"abd"}')
+    assert output(ended(out))[-1]["input"] == "abd"
+
+
+# Tools that are only to be found
+
+CLOCK = function("clock", description="Tells the time.", defer_loading=True)
+SEARCHING: Sequence[Fields] = [{"type": "tool_search"}, CLOCK, function("f")]
+
+
+def test_a_model_that_looks_for_tools_goes_on_with_what_it_found() -> None:
+    out = started(composer(toolbox(SEARCHING)))
+    out.call("a", "tool_search", out.reserve("call_a"))
+    out.arguments("a", '{"query":"time"}')
+    out.finish("completed", usage=USAGE, at=END)
+    assert out.paused
+    asked, found = out.resume()
+    assert (asked.type, found.type) == ("tool_search_call", "tool_search_output")
+    assert json.loads(found.raw)["tools"] == [CLOCK]
+    out.offer(toolbox(SEARCHING, history=[found]))
+    out.call("b", "clock", out.reserve("call_b"))
+    assert [item["type"] for item in output(ended(out))] == [
+        *["tool_search_call", "tool_search_output"],
+        "function_call",
+    ]
+
+
+def test_a_model_that_does_something_else_too_waits_for_its_client() -> None:
+    out = started(composer(toolbox(SEARCHING)))
+    out.call("a", "tool_search", "call_a")
+    out.arguments("a", '{"query":"time"}')
+    out.call("b", "f", "call_b")
+    assert [item["type"] for item in output(ended(out))] == [
+        *["tool_search_call", "tool_search_output"],
+        "function_call",
+    ]
+
+
+def test_a_second_call_that_is_left_out_does_not_keep_a_search_from_going_on() -> None:
+    out = started(composer(toolbox(SEARCHING), parallel=False))
+    out.call("a", "tool_search", "call_a")
+    out.call("b", "f", "call_b")
+    out.finish("completed", usage=USAGE, at=END)
+    assert out.paused
+    assert len(out.resume()) == 2
+
+
+def test_a_model_that_does_nothing_but_look_for_tools_comes_to_an_end() -> None:
+    out = started(composer(toolbox(SEARCHING)))
+    for number in range(MAX_ROUNDS + 1):
+        assert not out.paused
+        out.call("a", "tool_search", out.reserve(None))
+        out.finish("completed", usage=USAGE, at=END)
+        assert out.paused is (number < MAX_ROUNDS)
+        if out.paused:
+            out.resume()
+    assert len(judged(encoded(out)).output) == 2 * (MAX_ROUNDS + 1)
+
+
 # Any sequence of reports at all
 
 
@@ -487,11 +895,17 @@ class Reports:
     def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw
         self.out = composer(
+            toolbox([*TOOLS, LETTERS]),
             parallel=draw(st.booleans()),
             reasoning=draw(st.sampled_from(["summary", "raw"])),
             taken=frozenset({"call_t"}),
+            grammar=draw(st.sampled_from(["pass", "check", "repair"])),
         )
         self._left: dict[str, str] = {}
+        self._searches: list[str] = []
+        self._numbers = itertools.count(1)
+        self.resumed: list[Item] = []
+        self.hidden: set[str] = set()
         self.texts: list[str] = []
         self.calls: dict[str, tuple[str, str]] = {}
 
@@ -530,6 +944,42 @@ class Reports:
             self.out.arguments(key, self._left[key][:cut])
             self._left[key] = self._left[key][cut:]
 
+    def search(self) -> None:
+        self._searches.append(f"search-{next(self._numbers)}")
+        self.out.search(self._searches[-1])
+
+    def searched(self) -> None:
+        if self._searches:
+            key = self._searches.pop(self._draw(st.integers(0, len(self._searches) - 1)))
+            sources = self._draw(st.sampled_from([None, [], ["https://a.test"]]))
+            queries = self._draw(st.lists(WORDS, max_size=2))
+            self.out.searched(key, queries, sources, failed=self._draw(st.booleans()))
+
+    def image(self) -> None:
+        self.out.image("iVBO", "png")
+
+    def compaction(self) -> None:
+        self.out.compacting()
+        if self._draw(st.booleans()):
+            self.out.text("meanwhile")
+            self.texts.append("meanwhile")
+        self.out.compacted("brg1.x")
+
+    def pause(self) -> None:
+        self.rest()
+        self.out.pause(USAGE)
+        self.resume()
+
+    def resume(self) -> None:
+        """Another request goes on: calls and searches of the last one are over."""
+        self._left.clear()
+        self._searches.clear()
+        resumed = self.out.resume()
+        assert self.out.is_idle
+        answered = {json.loads(item.raw)["call_id"] for item in resumed if item.type == "custom_tool_call_output"}
+        self.hidden |= answered
+        self.resumed += [item for item in resumed if json.loads(item.raw).get("call_id") not in answered]
+
     def rest(self) -> None:
         for key, left in self._left.items():
             self.out.arguments(key, left)
@@ -537,7 +987,10 @@ class Reports:
 
 
 WORDS = st.sampled_from(["a", "b c", "é\n", "😀"])
-STEPS = ["text", "refusal", "annotation", "reasoning", "end_reasoning", "keep_alive", "call", "arguments", "arguments"]
+STEPS = [
+    *["text", "refusal", "annotation", "reasoning", "end_reasoning", "keep_alive", "call", "arguments", "arguments"],
+    *["search", "searched", "image", "compaction", "pause"],
+]
 
 
 @given(st.data())
@@ -546,19 +999,22 @@ def test_whatever_is_reported_the_events_keep_the_grammar(data: st.DataObject) -
     reports = data.draw(st.composite(Reports)())
     out = started(reports.out)
     heard: list[bytes] = []
-    for step in data.draw(st.lists(st.sampled_from(STEPS), max_size=14)):
-        getattr(reports, step)()
-        if data.draw(st.booleans()):
-            heard.extend(encoded(out))
     end = data.draw(st.sampled_from(["completed", "incomplete", "failed", "cut"]))
-    if end != "cut":
-        reports.rest()
     try:
+        for step in data.draw(st.lists(st.sampled_from(STEPS), max_size=14)):
+            getattr(reports, step)()
+            if data.draw(st.booleans()):
+                heard.extend(encoded(out))
+        if end != "cut":
+            reports.rest()
         if end == "failed":
             raise UpstreamError("broken")
         # The judge wants to see what a limit cut; here nothing may have been open when it did.
         reason = None if end == "completed" else "content_filter"
         out.finish("completed" if end == "completed" else "incomplete", usage=USAGE, at=END, reason=reason)
+        if out.paused:
+            reports.resume()
+            out.finish("completed", usage=USAGE, at=END)
     except UpstreamError as error:
         out.fail(error.code, str(error))
     heard.extend(encoded(out))
@@ -567,11 +1023,13 @@ def test_whatever_is_reported_the_events_keep_the_grammar(data: st.DataObject) -
     assert not list(nulls(whole))
     texts = [part["text"] for item in whole for part in item.get("content", []) if part["type"] == "output_text"]
     assert "".join(texts) == "".join(reports.texts)
-    assert "call_t" not in {item.call_id for item in response.output}
-    if response.status == "completed" and not out.notes:
+    assert not {item.call_id for item in response.output} & {"call_t", *reports.hidden}
+    # What an answer goes on from is what its client has of it.
+    assert [json.loads(item.raw) for item in reports.resumed] == whole[: len(reports.resumed)]
+    if response.status == "completed" and "left out" not in "".join(out.notes):
         assert {item["call_id"] for item in whole if "call_id" in item} == {
             call_id for _, call_id in reports.calls.values()
-        }
+        } - reports.hidden
     for item in whole:
         if item["type"] == "function_call" and response.status == "completed":
             [name] = [name for name, call_id in reports.calls.values() if call_id == item["call_id"]]

@@ -107,6 +107,63 @@ def test_what_inflates_beyond_the_limit_stays_closed() -> None:
     assert seal.open(large, owner="alice") is None
 
 
+READER = Issuer("anthropic", "https://a.test#1", "sonnet-4-5")
+
+
+@pytest.mark.parametrize(
+    ("giver", "reason"),
+    [
+        (READER, None),
+        (Issuer("gemini", "https://a.test#1", "sonnet-4-5"), "model_mismatch"),
+        (Issuer("gemini", "https://b.test#1", "sonnet-4-5"), "model_mismatch"),
+        (Issuer("anthropic", "https://a.test#2", "sonnet-4-5"), "organization_mismatch"),
+        (Issuer("anthropic", "https://b.test#1", "opus-4-5"), "organization_mismatch"),
+        (Issuer("anthropic", "https://a.test#1", "opus-4-5"), "model_mismatch"),
+        (Issuer("anthropic", "https://a.test#1", "sonnet-4-6"), "model_mismatch"),
+        (Issuer("anthropic", "https://a.test#1", "sonnet-4-5-20250929"), None),
+        (Issuer("anthropic", "https://a.test#1", "sonnet-4-5@20250929"), None),
+        (Issuer("anthropic", "https://a.test#1", "sonnet-4-5-2025-09-29"), None),
+        (Issuer("anthropic", "https://a.test#1", "sonnet-4-5-latest"), None),
+        (Issuer("anthropic", "https://a.test#1", "sonnet-4-5-123"), "model_mismatch"),
+        (Issuer("anthropic", "https://a.test#1", "sonnet-4-5-20250929-fast"), "model_mismatch"),
+        (Issuer("anthropic", "https://a.test#1", ""), "model_mismatch"),
+    ],
+)
+def test_only_its_issuer_and_versions_of_one_model_may_have_what_was_sealed(giver: Issuer, reason: str | None) -> None:
+    assert giver.mismatch(READER) == reason
+    assert READER.mismatch(giver) == reason
+
+
+@pytest.mark.parametrize("text", ["gAAAA", "", "a.rjn1.b", "é"])
+def test_state_in_its_providers_own_form_is_told_from_that_of_others(text: str) -> None:
+    seal = Seal([NEW])
+    signed = seal.sign(text, READER, owner="alice")
+    assert signed.startswith(text)
+    assert seal.unsign(signed, READER, owner="alice") == text
+    # Which of its models may read it only the provider knows.
+    assert seal.unsign(signed, Issuer(READER.dialect, READER.endpoint, "opus"), owner="alice") == text
+    for stranger in (Issuer("responses", READER.endpoint, ""), Issuer(READER.dialect, "https://b.test#1", "")):
+        assert seal.unsign(signed, stranger, owner="alice") is None
+    assert seal.unsign(signed, READER, owner="bob") is None
+    assert seal.unsign(signed + "x", READER, owner="alice") is None
+    assert seal.unsign(signed[:-1], READER, owner="alice") is None
+
+
+def test_state_that_never_came_by_here_stays_as_it_is() -> None:
+    assert Seal([NEW]).unsign("gAAAA", READER, owner="alice") == "gAAAA"
+
+
+def test_a_mark_outlives_the_key_it_was_made_with() -> None:
+    signed = Seal([OLD]).sign("gAAAA", READER, owner="alice")
+    assert Seal([NEW, OLD]).unsign(signed, READER, owner="alice") == "gAAAA"
+    assert Seal([NEW]).unsign(signed, READER, owner="alice") is None
+
+
+@given(st.text(), st.text())
+def test_no_mark_at_all_is_an_error(text: str, tag: str) -> None:
+    assert Seal([NEW]).unsign(f"{text}.rjn1.{tag}", READER, owner="alice") is None
+
+
 def test_a_seal_without_a_key_is_none() -> None:
     with pytest.raises(ValueError, match="at least one key"):
         Seal([])

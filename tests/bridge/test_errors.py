@@ -19,3 +19,4 @@ def test_an_upstream_without_a_status_of_its_own_is_a_bad_gateway() -> None:
     assert (error.status, error.code, error.param, error.retry_after) == (502, "server_error", None, None)
     full = UpstreamError("slow down", status=429, code="rate_limit_exceeded", param="model", retry_after=1.5)
     assert (full.status, full.code, full.param, full.retry_after) == (429, "rate_limit_exceeded", "model", 1.5)
+    assert (error.transient, UpstreamError("no room", transient=True).transient) == (False, True)

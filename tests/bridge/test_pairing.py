@@ -180,9 +180,11 @@ def test_a_story_is_accepted_exactly_when_every_call_has_one_output_after_it(sai
         elif fields["type"] == "function_call_output":
             fits &= fields["call_id"] in waiting
             waiting.discard(fields["call_id"])
-    stored = [kept(item, f"item_{number}") for number, item in enumerate(items(*said[:cut]))]
+    stored = [kept(item, f"item_{number}").item for number, item in enumerate(items(*said[:cut]))]
     if fits and not waiting:
-        assert len(paired(stored, items(*said[cut:])).items) == len(said)
+        found = paired(stored, items(*said[cut:]))
+        assert len(found.items) == len(said)
+        assert found.coming == found.items[len(stored) :]
     else:
         with pytest.raises(BadRequest):
             paired(stored, items(*said[cut:]))
@@ -211,10 +213,20 @@ def test_an_item_may_be_there_once_only() -> None:
 def test_a_call_that_was_cut_off_needs_no_output_and_is_left_out_without_one(cut: Fields) -> None:
     past = [item(**user("hi")), item(**cut)]
     go_on = item(**user("go on"))
-    assert paired(past, [go_on]).items == [past[0], go_on]
+    found = paired(past, [go_on])
+    assert (found.items, found.coming) == ([past[0], go_on], [go_on])
     whole = {**cut, "status": "completed"}
     with pytest.raises(BadRequest, match="No tool output found"):
         paired([past[0], item(**whole)], [go_on])
+
+
+def test_what_is_said_now_is_all_of_it_also_half_a_call_that_nobody_is_told() -> None:
+    cut = item(type="function_call", call_id="c", name="f", arguments="{", status="incomplete")
+    past = [item(**user("hi")), item(**call("a", "g"))]
+    named = item(type="function_call_output", name="g", output="x")
+    found = paired(past, [cut, named, item(**user("on"))])
+    assert [call_id_of(one) for one in found.coming] == ["c", "a", None]
+    assert [call_id_of(one) for one in found.items] == [None, "a", "a", None]
 
 
 def test_a_call_that_was_cut_off_and_is_answered_all_the_same_stays() -> None:

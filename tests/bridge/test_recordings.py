@@ -16,6 +16,8 @@ import pytest
 
 from rejoinder.bridge.chat import ChatDialect
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
+from tests.bridge.chat_recordings import asked, profile_of, said_in
+from tests.bridge.chat_replay import ChatConversation, listeners
 from tests.bridge.grammar import Item, Response, judged
 from tests.bridge.reading import Said, said
 from tests.bridge.recordings import (
@@ -24,21 +26,19 @@ from tests.bridge.recordings import (
     Json,
     Object,
     Recording,
-    asked,
     conversations,
     objects,
     recording,
     recordings,
-    said_in,
 )
-from tests.bridge.replay import Answered, Conversation, listeners
+from tests.bridge.replay import Answered
 from tests.bridge.wording import RULES, Rule, as_we_say_it
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not beside the project")
 
-ANSWERS = [one for one in recordings() if one.status == 200]
+ANSWERS = [one for one in recordings("chat") if one.status == 200]
 STREAMS = [one for one in ANSWERS if one.is_stream]
-REQUESTS = [one for one in recordings() if one.request is not None]
+REQUESTS = [one for one in recordings("chat") if one.request is not None]
 
 
 def named(chosen: Sequence[Recording]) -> pytest.MarkDecorator:
@@ -49,7 +49,7 @@ def test_every_exchange_named_in_a_table_here_was_recorded() -> None:
     tables = (FAILURES, NUMBERS, STATEFUL, WITHOUT_CALL_ID, REJECTIONS, NEVER_FINISHED, BROKEN_OFF)
     steps = {after.name for _, after in STEPS}
 
-    assert {name for table in tables for name in table} <= {one.name for one in recordings()}
+    assert {name for table in tables for name in table} <= {one.name for one in recordings("chat")}
     assert OTHERWISE.keys() <= steps
 
 
@@ -157,7 +157,7 @@ def test_an_answer_ends_as_the_provider_ended_it_and_counts_the_same_tokens(exch
 
 @pytest.mark.parametrize(("name", "error"), FAILURES.items())
 def test_an_error_inside_an_answer_is_a_failed_response(name: str, error: tuple[int, str, str]) -> None:
-    exchange = recording(name)
+    exchange = recording("chat", name)
 
     answered = listeners(exchange)().hear([exchange.body])
 
@@ -171,7 +171,7 @@ def test_an_error_inside_an_answer_is_a_failed_response(name: str, error: tuple[
 
 
 def test_only_the_first_of_several_choices_is_the_answer() -> None:
-    exchange = recording("async-chat-completion-multiple-choices-streaming")
+    exchange = recording("chat", "async-chat-completion-multiple-choices-streaming")
 
     response = judged(listeners(exchange)().hear([exchange.body]).encoded)
 
@@ -211,16 +211,16 @@ REJECTIONS = {
 
 
 def test_every_recorded_refusal_has_its_row() -> None:
-    assert {one.name for one in recordings() if one.status != 200} == REJECTIONS.keys()
+    assert {one.name for one in recordings("chat") if one.status != 200} == REJECTIONS.keys()
 
 
 @pytest.mark.parametrize(("name", "expected"), REJECTIONS.items())
 def test_a_refusal_keeps_its_status_its_words_and_what_can_be_done_about_it(
     name: str, expected: tuple[int, str, str | None, float | None]
 ) -> None:
-    exchange = recording(name)
+    exchange = recording("chat", name)
 
-    error = ChatDialect(exchange.profile).rejection(exchange.status, exchange.headers, exchange.body)
+    error = ChatDialect(profile_of(exchange)).rejection(exchange.status, exchange.headers, exchange.body)
 
     assert (error.status, error.code, error.param, error.retry_after) == expected
     [refused] = objects([objects([json.loads(exchange.body)])[0]["error"]])
@@ -332,10 +332,10 @@ def _finish(body: bytes) -> _Frame | None:
 
 @named(REQUESTS)
 def test_a_recorded_request_is_said_again_but_for_what_the_rules_explain(exchange: Recording) -> None:
-    conversation = Conversation(exchange.profile)
+    conversation = ChatConversation(profile_of(exchange))
     request = asked(exchange.said, conversation.read)
 
-    [ours] = objects([json.loads(conversation.call(request, request.items))])
+    [ours] = objects([json.loads(conversation.call(request, request.items).body)])
 
     assert ours == as_we_say_it(exchange)
 
@@ -363,7 +363,10 @@ BROKEN_OFF = {
 """Recordings that something of their source follows, but no continuation of their answer."""
 
 STEPS = [
-    (before, after) for group in conversations() for before, after in pairwise(group) if before.name not in BROKEN_OFF
+    (before, after)
+    for group in conversations("chat")
+    for before, after in pairwise(group)
+    if before.name not in BROKEN_OFF
 ]
 
 OTHERWISE: dict[str, tuple[str, Callable[[Object], None]]] = {
@@ -407,21 +410,21 @@ def _rename(message: Object, name: str, to: str) -> None:
 
 
 def _given(name: str, field: str) -> Object:
-    return {field: said(recording(name)).thoughts[field]}
+    return {field: said(recording("chat", name)).thoughts[field]}
 
 
 @pytest.mark.parametrize(("before", "after"), STEPS, ids=[after.name for _, after in STEPS])
 def test_a_conversation_goes_on_as_it_was_recorded_and_begins_with_the_bytes_it_had(
     before: Recording, after: Recording
 ) -> None:
-    conversation = Conversation(before.profile)
+    conversation = ChatConversation(profile_of(before))
     first, second = (asked(one.said, conversation.read) for one in (before, after))
-    was = conversation.call(first, first.items)
+    was = conversation.call(first, first.items).body
 
     answer = conversation.answer(first, first.items, before.body)
     since, ids = _since(before, after, answer)
     items = [*first.items, *answer, *said_in(since, conversation.read)]
-    now = conversation.call(second, items)
+    now = conversation.call(second, items).body
 
     expected = as_we_say_it(after)
     at = len(objects(as_we_say_it(before)["messages"]))
@@ -475,7 +478,7 @@ def _with_arguments_read(request: Object) -> Object:
 @named([one for one in ANSWERS if one.name not in FAILURES and said(one).thoughts])
 def test_what_a_provider_thought_goes_back_to_it_in_the_form_it_came(exchange: Recording) -> None:
     expected = said(exchange)
-    conversation = Conversation(exchange.profile)
+    conversation = ChatConversation(profile_of(exchange))
     tools: Json = [{"type": "function", "name": call.name} for call in expected.calls]
     request = Asked({"model": "model", "tools": tools}, [{"role": "user", "content": "?"}], {})
 
@@ -485,12 +488,12 @@ def test_what_a_provider_thought_goes_back_to_it_in_the_form_it_came(exchange: R
         for item in answer
         if item["type"] == "function_call"
     ]
-    [ours] = objects([json.loads(conversation.call(request, [*request.items, *answer, *outputs]))])
+    [ours] = objects([json.loads(conversation.call(request, [*request.items, *answer, *outputs]).body)])
 
     message = objects(ours["messages"])[1]
     state = {name: message[name] for name in message.keys() - {"role", "content", "tool_calls"}}
     thoughts = dict(expected.thoughts)
-    replay = exchange.profile.reasoning_replay
+    replay = profile_of(exchange).reasoning_replay
     if replay == "never" or (replay == "tools" and not expected.calls):
         assert state == {}
         assert message["content"] == (expected.text or None)

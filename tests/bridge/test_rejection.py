@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoinder.bridge.rejection import rejection, stream_error
+from rejoinder.bridge.rejection import TRANSIENT, rejection, stream_error
 
 ENVELOPES = [
     (  # OpenAI
@@ -146,7 +146,14 @@ def test_a_quota_that_waiting_does_not_fill_has_its_own_code(said: bytes) -> Non
     assert rejection(400, {}, b'{"error":{%b}}' % said).code == "invalid_request_error"
 
 
-@pytest.mark.parametrize("said", [b'"code":"content_policy_violation"', b'"message":"content management policy"'])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'"code":"content_policy_violation"',
+        b'"message":"content management policy"',
+        b'"message":"Output blocked by content filtering policy"',
+    ],
+)
 def test_a_prompt_against_the_rules_has_its_own_code(said: bytes) -> None:
     assert rejection(400, {}, b'{"error":{%b}}' % said).code == "invalid_prompt"
     assert stream_error(b'{"error":{%b}}' % said).code == "invalid_prompt"
@@ -181,6 +188,54 @@ def test_an_error_inside_a_stream_has_no_status_but_what_it_says(body: bytes, sa
     error = stream_error(body)
     assert (str(error), error.status, error.code) == said
     assert (error.param, error.retry_after) == (None, None)
+
+
+@pytest.mark.parametrize("status", range(400, 600))
+def test_the_same_request_may_be_sent_again_where_nothing_was_generated(status: int) -> None:
+    # Behind a timeout of something in between the turn may go on, and be paid for (reliability.md S17).
+    assert rejection(status, {}, b"").transient is (status in {429, 500, 502, 503, 529})
+    assert {429, 500, 502, 503, 529} == TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, b'"code":"insufficient_quota"'),
+        (429, b'"message":"You exceeded your current quota"'),
+        (502, b'"message":"prompt is too long"'),
+        (502, b'"code":"content_filter"'),
+        (502, b'"code":"image_too_large"'),
+    ],
+)
+def test_what_comes_back_the_same_is_not_sent_again(status: int, said: bytes) -> None:
+    assert not rejection(status, {}, b'{"error":{%b}}' % said).transient
+    assert not stream_error(b'{"error":{%b}}' % said).transient
+
+
+def test_a_provider_that_does_not_want_to_be_asked_again_is_not() -> None:
+    assert not rejection(503, {"x-should-retry": "false"}, b"").transient
+    assert rejection(503, {"x-should-retry": "true"}, b"").transient
+    assert not rejection(400, {"x-should-retry": "true"}, b"").transient
+
+
+@pytest.mark.parametrize(
+    ("said", "transient"),
+    [
+        (b'"code":429', True),
+        (b'"code":503', True),
+        (b'"code":529', True),
+        (b'"code":"rate_limit_exceeded"', True),
+        (b'"code":"server_is_overloaded"', True),
+        (b'"code":500', False),
+        (b'"code":502', False),
+        (b'"code":504', False),
+        (b'"code":"server_error"', False),
+        (b'"code":429,"type":"insufficient_quota"', False),
+        (b'"message":"reset"', False),
+    ],
+)
+def test_inside_an_answer_only_who_has_no_room_is_asked_again(said: bytes, transient: bool) -> None:
+    assert stream_error(b'{"error":{%b}}' % said).transient is transient
 
 
 @pytest.mark.parametrize(

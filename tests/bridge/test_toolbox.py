@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rejoinder.bridge.errors import Unsupported
 from rejoinder.bridge.toolbox import MAX_NAME, Target, Toolbox, flat_name
 from rejoinder.wire.errors import BadRequest
+from rejoinder.wire.items import Item
 from rejoinder.wire.tools import NamedTool
 from tests.bridge.prompts import Fields, function, item, toolbox
 
@@ -121,12 +122,9 @@ def test_a_search_of_the_client_may_bring_its_own_words() -> None:
 
 
 def test_what_needs_no_server_is_noted_and_not_offered() -> None:
-    box = toolbox(
-        [{"type": "tool_search"}, {"type": "web_search"}, {"type": "web_search"}, {"type": "web_search_preview"}]
-    )
-    assert box.functions == ()
+    box = toolbox([{"type": "web_search"}, {"type": "web_search"}, {"type": "web_search_preview"}])
+    assert (box.functions, box.hosted) == ((), {})
     assert box.notes == (
-        "tools.tool_search: every deferred tool is offered at once",
         "tools.web_search: this upstream has no web search, the tool is not offered",
         "tools.web_search_preview: this upstream has no web search, the tool is not offered",
     )
@@ -165,6 +163,119 @@ def test_what_needs_no_server_is_noted_and_not_offered() -> None:
 )
 def test_a_tool_nobody_here_can_run_is_refused_by_name(tool: Fields, message: str, code: str | None) -> None:
     assert refused([tool]) == (message, "tools", code)
+
+
+SEARCHES = ["web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"]
+AT_PROVIDER = frozenset({"web_search", "code_interpreter"})
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_a_tool_the_provider_runs_is_no_function_and_keeps_its_declaration(kind: str) -> None:
+    declared = {"type": kind, "search_context_size": "low"}
+    box = toolbox([function("f"), declared, {"type": "web_search"}], hosted=AT_PROVIDER)
+    assert [one.name for one in box.functions] == ["f"]
+    assert {name: json.loads(tool.raw) for name, tool in box.hosted.items()} == {"web_search": declared}
+    assert box.notes == ()
+    assert toolbox([function("f")], hosted=AT_PROVIDER).hosted == {}
+
+
+def test_tools_the_provider_runs_may_come_later_and_stand_in_the_order_they_came_in() -> None:
+    history = [item(type="additional_tools", role="developer", tools=[{"type": "web_search", "late": 1}])]
+    box = toolbox([{"type": "code_interpreter"}], history=history, hosted=AT_PROVIDER)
+    assert list(box.hosted) == ["code_interpreter", "web_search"]
+    with pytest.raises(Unsupported, match="tool 'file_search' runs on the provider's side"):
+        toolbox([{"type": "file_search"}], hosted=AT_PROVIDER)
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_a_choice_may_name_what_the_provider_runs(kind: str) -> None:
+    box = toolbox([{"type": kind}, function("f")], {"type": kind}, hosted=AT_PROVIDER)
+    assert box.choice == NamedTool(kind)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "hosted", "functions", "choice"),
+    [
+        ([{"type": "web_search_preview"}], ["web_search"], [], "required"),
+        ([{"type": "web_search"}, function("f")], ["web_search"], ["f"], "required"),
+        ([function("f")], [], ["f"], "required"),
+        ([{"type": "code_interpreter"}], ["code_interpreter"], [], "required"),
+    ],
+)
+def test_what_the_provider_runs_is_on_offer_only_where_it_is_allowed(
+    allowed: list[Fields], hosted: list[str], functions: list[str], choice: str
+) -> None:
+    tools = [{"type": "web_search"}, function("f"), {"type": "code_interpreter"}]
+    box = toolbox(tools, {"type": "allowed_tools", "mode": "required", "tools": allowed}, hosted=AT_PROVIDER)
+    assert (list(box.hosted), [one.name for one in box.functions], box.choice) == (hosted, functions, choice)
+
+
+def test_a_choice_of_what_the_provider_would_run_and_nobody_declared_is_refused() -> None:
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "code_interpreter"}]}
+    message = "Tool choice 'code_interpreter' not found in 'tools' parameter."
+    with pytest.raises(Unsupported) as caught:
+        toolbox([{"type": "web_search"}], choice, hosted=AT_PROVIDER)
+    assert (str(caught.value), caught.value.param) == (message, "tool_choice")
+
+
+DEFERRED: list[Fields] = [
+    {"type": "tool_search"},
+    function("clock"),
+    function("find_flights", description="Finds a flight.", defer_loading=True),
+    {"type": "custom", "name": "note", "description": "Takes a note.", "defer_loading": True},
+    {
+        "type": "namespace",
+        "name": "hotels",
+        "description": "About hotels.",
+        "tools": [function("book", defer_loading=True), function("rate")],
+    },
+]
+
+
+def found(*tools: Fields) -> list[Item]:
+    return [item(type="tool_search_output", call_id=None, execution="server", tools=list(tools))]
+
+
+def test_tools_that_are_only_to_be_found_are_not_on_offer_until_they_are() -> None:
+    box = toolbox(DEFERRED)
+    assert offered(box) == [
+        ("tool_search", Target("server_search", "tool_search")),
+        ("clock", Target("function", "clock")),
+        ("hotels__rate", Target("function", "rate", "hotels")),
+    ]
+    flight, note, hotel = (json.loads(bytes(box.found(query)[0])) for query in ("flights", "a note", "book hotels"))
+    assert (flight, note) == (DEFERRED[2], DEFERRED[3])
+    assert hotel == {**DEFERRED[4], "tools": [function("book", defer_loading=True)]}
+    assert box.found("nothing of the kind") == []
+    # In the order of their declaration, so that what stays on offer stays the beginning of a prompt's bytes.
+    later = toolbox(DEFERRED, history=found(flight, hotel))
+    assert [one.name for one in later.functions] == [
+        *["tool_search", "clock", "find_flights", "hotels__book", "hotels__rate"]
+    ]
+    assert later.found("flights book") == []
+
+
+def test_without_a_search_of_ours_everything_is_on_offer() -> None:
+    client = {"type": "tool_search", "execution": "client"}
+    assert len(toolbox([client, *DEFERRED[1:]]).functions) == 6
+    assert len(toolbox(DEFERRED[1:]).functions) == 5
+    assert toolbox(DEFERRED[1:]).found("flights") == []
+
+
+def test_a_search_of_ours_says_what_it_does_in_the_clients_words_or_its_own() -> None:
+    [own] = toolbox([{"type": "tool_search"}]).functions
+    [mine] = toolbox([{"type": "tool_search", "description": "Finds."}]).functions
+    assert (bool(own.description), mine.description) == (True, "Finds.")
+    assert json.loads(own.parameters)["required"] == ["query"]
+
+
+def test_a_free_form_tool_may_have_a_grammar() -> None:
+    box = toolbox(FULL)
+    grammar = box.grammar_of("patch")
+    assert grammar is not None
+    assert (grammar.syntax, grammar.definition) == ("lark", "start: /a/")
+    assert [box.grammar_of(name) for name in ("free", "plain", "gone")] == [None] * 3
+    assert toolbox([{"type": "custom", "name": "t", "format": {"type": "text"}}]).grammar_of("t") is None
 
 
 def test_a_wrong_tool_inside_a_namespace_is_named_with_its_place() -> None:
@@ -373,3 +484,21 @@ def test_an_allowed_tool_that_was_not_declared_is_refused() -> None:
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [function("gone")]}
     message = "Tool choice 'gone' not found in 'tools' parameter."
     assert refused([function("f")], choice) == (message, "tool_choice", "invalid_value")
+
+
+LATER = [{"type": "tool_search"}, function("f"), {**function("g"), "defer_loading": True}]
+
+
+def test_an_allowed_tool_is_offered_though_it_was_to_be_found_first() -> None:
+    box = toolbox(LATER, {"type": "allowed_tools", "mode": "required", "tools": [function("g")]})
+    assert [one.name for one in box.functions] == ["g"]
+    assert box.found("g") == []
+
+
+def test_with_its_search_allowed_too_it_is_to_be_found() -> None:
+    allowed = [{"type": "tool_search"}, function("g")]
+    box = toolbox(LATER, {"type": "allowed_tools", "mode": "auto", "tools": allowed})
+    assert [one.name for one in box.functions] == ["tool_search"]
+    assert [json.loads(bytes(raw))["name"] for raw in box.found("g")] == ["g"]
+    box = toolbox(LATER, {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "tool_search"}]})
+    assert box.found("g") == []

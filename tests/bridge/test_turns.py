@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rejoinder.bridge.envelope import Envelope, Issuer
 from rejoinder.bridge.errors import Unsupported
-from rejoinder.bridge.toolbox import Toolbox
+from rejoinder.bridge.toolbox import Target, Toolbox
 from rejoinder.bridge.turns import (
     CALLS,
     MAX_REORDERINGS,
@@ -25,7 +25,7 @@ from rejoinder.bridge.turns import (
     pieces,
     turns,
 )
-from rejoinder.wire.items import Item, Part
+from rejoinder.wire.items import CacheBreakpoint, Item, Part
 from tests.bridge.prompts import Fields, assistant, call, function, item, output, toolbox, user
 
 TOOLS: list[Fields] = [
@@ -147,6 +147,12 @@ FULL: list[tuple[Fields, tuple[str, list[object]]]] = [
         {"type": "custom_tool_call_output", "call_id": "1", "output": "x"},
         ("tool", [Result("1", (Text("x"),))]),
     ),
+    (
+        {"type": "custom_tool_call_output", "call_id": "1", "output": "x", "status": "incomplete"},
+        ("tool", [Result("1", (Text("x"),), True)]),
+    ),
+    ({**output("1"), "status": "incomplete"}, ("tool", [Result("1", (Text("done"),), True)])),
+    ({**output("1"), "status": "completed"}, ("tool", [Result("1", (Text("done"),), False)])),
     ({"type": "local_shell_call_output", "id": "1", "output": "{}"}, ("tool", [Result("1", (Text("{}"),))])),
     (
         {
@@ -158,7 +164,7 @@ FULL: list[tuple[Fields, tuple[str, list[object]]]] = [
     ),
     (
         {"type": "apply_patch_call_output", "call_id": "1", "status": "failed", "output": "why"},
-        ("tool", [Result("1", (Text("why"),))]),
+        ("tool", [Result("1", (Text("why"),), True)]),
     ),
     (
         {"type": "apply_patch_call_output", "call_id": "1", "status": "completed"},
@@ -167,6 +173,14 @@ FULL: list[tuple[Fields, tuple[str, list[object]]]] = [
     (
         {"type": "tool_search_output", "call_id": "1", "tools": [{"type": "function", "name": "g"}]},
         ("tool", [Result("1", (Text('[{"type": "function", "name": "g"}]'),))]),
+    ),
+    (
+        {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "AAAA"},
+        ("user", [Text("[the picture the assistant made]"), Image("data:image/png;base64,AAAA", None, None)]),
+    ),
+    (
+        {"type": "image_generation_call", "id": "ig_1", "result": "AAAA", "output_format": "webp"},
+        ("user", [Text("[the picture the assistant made]"), Image("data:image/webp;base64,AAAA", None, None)]),
     ),
 ]
 
@@ -184,6 +198,7 @@ def test_every_item_is_said_in_neutral_words(said: Fields, turn: tuple[str, list
         {"type": "additional_tools", "role": "developer", "tools": []},
         {"type": "configuration_update", "reasoning": {"effort": "low"}},
         {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+        {"type": "image_generation_call", "id": "ig_1", "status": "failed", "result": None},
         assistant(""),
         assistant([]),
         user([]),
@@ -254,6 +269,7 @@ def test_reasoning_goes_back_only_where_it_was_opened() -> None:
     assert told(ours, other, opened={"ours": envelope}) == [("assistant", [Thought("", envelope), Thought("t", None)])]
 
 
+MARK = CacheBreakpoint("explicit", "12h")
 CONTENT = [
     (Part("input_text", text="a"), Text("a")),
     (Part("output_text", text="a"), Text("a")),
@@ -268,6 +284,9 @@ CONTENT = [
     (Part("computer_screenshot", image_url="u"), Image("u", None, None)),
     (Part("input_file", file_data="d", filename="n"), File("d", None, None, "n")),
     (Part("input_file", file_id="f", file_url="u"), File(None, "f", "u", None)),
+    (Part("input_text", text="a", prompt_cache_breakpoint=MARK), Text("a", MARK)),
+    (Part("input_image", image_url="u", prompt_cache_breakpoint=MARK), Image("u", None, None, MARK)),
+    (Part("input_file", file_data="d", prompt_cache_breakpoint=MARK), File("d", None, None, None, MARK)),
 ]
 
 
@@ -344,6 +363,45 @@ def test_results_come_directly_after_the_calls_of_their_turn(said: list[Fields],
 def test_an_agents_message_waits_like_a_users() -> None:
     message = {"type": "agent_message", "author": "x", "recipient": "y", "content": "hi"}
     assert order(call("a"), message, output("a")) == ["a", "A", "Message from x to y: hi"]
+
+
+def test_a_picture_waits_like_a_message_of_the_user() -> None:
+    picture = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "AAAA"}
+    said = "[the picture the assistant made] ?"
+    assert order(call("a"), picture, call("b"), output("a"), output("b")) == ["a b", "A B", said]
+    assert order(picture, call("a"), output("a")) == [said, "a", "A"]
+
+
+SEARCH: Fields = {"type": "tool_search_call", "call_id": None, "execution": "server", "arguments": {"query": "x"}}
+FOUND: Fields = {"type": "tool_search_output", "call_id": None, "execution": "server", "tools": [function("g")]}
+
+
+def test_a_search_a_server_ran_is_a_call_of_the_search_and_its_result() -> None:
+    box = toolbox([{"type": "tool_search"}, function("tool_search")])
+    found = Text('[{"type": "function", "name": "g"}]')
+    name = box.name_of(Target("server_search", "tool_search"))
+    assert told(SEARCH, FOUND, assistant("so"), SEARCH, FOUND, box=box) == [
+        ("assistant", [CallPart("search_1", name, '{"query": "x"}')]),
+        ("tool", [Result("search_1", (found,))]),
+        ("assistant", [Text("so"), CallPart("search_2", name, '{"query": "x"}')]),
+        ("tool", [Result("search_2", (found,))]),
+    ]
+    assert box.offers(name)
+
+
+@pytest.mark.parametrize(
+    ("said", "turned"),
+    [
+        ([FOUND, user("hi")], ["hi"]),
+        ([SEARCH, user("hi")], ["hi"]),
+        ([FOUND, SEARCH, FOUND, SEARCH], ["search_1", "SEARCH_1"]),
+        ([SEARCH, SEARCH, FOUND], ["search_1", "SEARCH_1"]),
+        ([SEARCH, SEARCH, FOUND, FOUND], ["search_1 search_2", "SEARCH_1 SEARCH_2"]),
+        ([call("a"), SEARCH, FOUND, output("a")], ["a search_1", "A SEARCH_1"]),
+    ],
+)
+def test_half_a_search_of_a_server_is_not_said(said: list[Fields], turned: list[str]) -> None:
+    assert order(*said) == turned
 
 
 def test_a_call_nobody_answers_keeps_what_waits_for_it() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.bridge.chat_recordings import profile_of, vendor_of
 from tests.bridge.recordings import Object, Recording, objects
 
 
@@ -36,18 +37,18 @@ def _one_choice(request: Object, exchange: Recording) -> None:
 
 def _usage_with_every_stream(request: Object, exchange: Recording) -> None:
     request.pop("stream_options", None)
-    if "stream" in request and exchange.profile.stream_usage:
+    if "stream" in request and profile_of(exchange).stream_usage:
         request["stream_options"] = {"include_usage": True}
 
 
 def _limit_by_its_name(request: Object, exchange: Recording) -> None:
     for name in ("max_tokens", "max_completion_tokens"):
         if name in request:
-            request[exchange.profile.max_tokens] = request.pop(name)
+            request[profile_of(exchange).max_tokens] = request.pop(name)
 
 
 def _effort_as_the_vendor_spells_it(request: Object, exchange: Recording) -> None:
-    profile = exchange.profile
+    profile = profile_of(exchange)
     effort = request.get("reasoning_effort")
     if isinstance(effort, str) and profile.effort == "thinking" and "thinking" not in request:
         request["thinking"] = {"type": "enabled"}
@@ -56,13 +57,13 @@ def _effort_as_the_vendor_spells_it(request: Object, exchange: Recording) -> Non
 
 def _effort_by_the_common_name(request: Object, exchange: Recording) -> None:
     reasoning = request.get("reasoning")
-    if exchange.vendor == "" and isinstance(reasoning, dict):
+    if vendor_of(exchange) == "" and isinstance(reasoning, dict):
         request["reasoning_effort"] = reasoning["effort"]
         del request["reasoning"]
 
 
 def _choice_left_to_the_model(request: Object, exchange: Recording) -> None:
-    if exchange.profile.tool_choice == "auto" and request.get("tool_choice") == "required":
+    if profile_of(exchange).tool_choice == "auto" and request.get("tool_choice") == "required":
         del request["tool_choice"]
 
 
@@ -88,10 +89,6 @@ def _no_cache_control(request: Object, exchange: Recording) -> None:
     _without_mark(request, "cache_control")
 
 
-def _no_breakpoint(request: Object, exchange: Recording) -> None:
-    _without_mark(request, "prompt_cache_breakpoint")
-
-
 def _without_mark(request: Object, name: str) -> None:
     parts = [part for message in _listed(request) for part in objects(message["content"])]
     for marked in (*parts, *objects(request.get("tools", []))):
@@ -112,7 +109,7 @@ def _one_system_message(request: Object, exchange: Recording) -> None:
         leading += 1
     texts = [str(message["content"]) for message in messages[:leading]]
     if texts:
-        first: Object = {"role": exchange.profile.instructions_role, "content": "\n\n".join(texts)}
+        first: Object = {"role": profile_of(exchange).instructions_role, "content": "\n\n".join(texts)}
         request["messages"] = [first, *messages[leading:]]
 
 
@@ -141,7 +138,7 @@ def _one_name_for_reasoning(request: Object, exchange: Recording) -> None:
 
 def _reasoning_with_calls_alone(request: Object, exchange: Recording) -> None:
     for message in objects(request["messages"]):
-        if exchange.profile.reasoning_replay == "tools" and "tool_calls" not in message:
+        if profile_of(exchange).reasoning_replay == "tools" and "tool_calls" not in message:
             message.pop("reasoning_content", None)
 
 
@@ -172,7 +169,6 @@ RULES = (
     Rule("an empty description describes nothing", _no_empty_description),
     Rule("the API wants a schema named; Perplexity and vLLM do not", _schema_with_a_name),
     Rule("`cache_control` is Anthropic's word, and the API has none for it", _no_cache_control),
-    Rule("a cache breakpoint on a part is not carried over, so OpenAI caches less", _no_breakpoint),
     Rule("a list of one text is that text, which every server takes", _plain_text),
     Rule("templates take one system message, in the role the vendor knows (§3)", _one_system_message),
     Rule("several servers refuse json_object without the word (§9)", _the_word_json),

@@ -13,10 +13,12 @@ from msgspec import Raw
 
 from rejoinder.bridge.errors import UpstreamError
 from rejoinder.bridge.freetext import FreeText
+from rejoinder.bridge.grammar import mismatch
 from rejoinder.bridge.toolbox import Target
 from rejoinder.wire import events, responses
 from rejoinder.wire.items import LocalShellAction, PatchOperation, ShellAction
 from rejoinder.wire.responses import ItemStatus
+from rejoinder.wire.tools import Grammar
 
 if TYPE_CHECKING:
     from rejoinder.bridge.composer import Composer
@@ -49,8 +51,10 @@ def writer_for(target: Target, call_id: str, out: "Composer") -> CallWriter:
             return _ShellCall(target, call_id, out)
         case "apply_patch":
             return _ApplyPatchCall(target, call_id, out)
-        case "tool_search":  # pragma: no branch  # nothing else is left
+        case "tool_search":
             return _ToolSearchCall(target, call_id, out)
+        case "server_search":  # pragma: no branch  # nothing else is left
+            return ServerSearch(target, call_id, out)
 
 
 class _FunctionCall:
@@ -111,6 +115,68 @@ class _CustomCall:
         if delta:
             out = self._out
             out.emit(events.InputDelta(out.number(), self._item.id, self._index, delta))
+
+
+class CheckedCall(_CustomCall):
+    """A free-form call whose text is compared with its grammar once it is whole."""
+
+    def __init__(self, target: Target, call_id: str, out: "Composer", grammar: Grammar) -> None:
+        super().__init__(target, call_id, out)
+        self._grammar = grammar
+
+    def close(self, status: ItemStatus) -> None:
+        super().close(status)
+        if status == "completed" and (wrong := mismatch(self._grammar, self._text.value)) is not None:
+            self._out.notes.append(not_matching(self._item.name, wrong))
+
+
+class HeldCall:
+    """A free-form call that reaches the client when its text is whole and matches, or when nothing more can be done."""
+
+    def __init__(self, target: Target, call_id: str, out: "Composer", grammar: Grammar) -> None:
+        self.target = target
+        self.call_id = call_id
+        self._out = out
+        self._grammar = grammar
+        self._pieces: list[str] = []
+        self.is_open = False
+
+    def arguments(self, delta: str) -> None:
+        self._pieces.append(delta)
+
+    @property
+    def text(self) -> str:
+        inside = FreeText()
+        inside.feed("".join(self._pieces))
+        inside.close()
+        return inside.value
+
+    @property
+    def wrong(self) -> str | None:
+        """Where the text leaves the grammar, if it does."""
+        return mismatch(self._grammar, self.text)
+
+    def settle(self) -> None:
+        # Calls may be written side by side, but to a whole object nothing can be added; and once something followed
+        # it, it is too late for another try.
+        with suppress(msgspec.MsgspecError):
+            _OBJECT.decode("".join(self._pieces))
+            self.close("completed")
+
+    def close(self, status: ItemStatus) -> None:
+        if self.is_open:
+            return
+        self.is_open = True
+        call = _CustomCall(self.target, self.call_id, self._out)
+        call.arguments("".join(self._pieces))
+        call.close(status)
+        if status == "completed" and (wrong := self.wrong) is not None:
+            self._out.notes.append(not_matching(self.target.name, wrong))
+
+
+def not_matching(name: str, wrong: str) -> str:
+    """What to say of a text that is not what its tool wants."""
+    return f"tools.{name}: the text of a call does not match its grammar: {wrong}"
 
 
 class LeftOut:
@@ -209,6 +275,26 @@ class _ToolSearchCall(_Whole):
         self._out.close_item(index, msgspec.structs.replace(item, status=status))
 
 
+class ServerSearch(_Whole):
+    """A search for tools that is ours to run: the call and what it found are both in the answer, and the model goes on
+    (semantics.md §7)."""
+
+    def _write(self, arguments: bytes, status: ItemStatus) -> None:
+        out = self._out
+        query = _QUERY.decode(arguments or b"{}").query
+        said = _raw({"query": query})
+        call = responses.ToolSearchCallItem(out.mint("tsc"), "in_progress", None, said, "server")
+        index = out.open_item(call)
+        out.close_item(index, msgspec.structs.replace(call, status="completed"))
+        found = responses.ToolSearchOutputItem(out.mint("tso"), "completed", None, out.found(query), "server")
+        out.close_item(out.open_item(msgspec.structs.replace(found, status="in_progress")), found)
+
+
+class _Query(msgspec.Struct):
+    query: str = ""
+
+
+_QUERY = msgspec.json.Decoder(_Query)
 _LOCAL_SHELL = msgspec.json.Decoder(LocalShellAction)
 _LOCAL_SHELL_OPTIONS = ("timeout_ms", "user", "working_directory")
 _SHELL = msgspec.json.Decoder(ShellAction)

@@ -20,19 +20,24 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from rejoinder.bridge.chat_reader import ChatReader, ReasoningState
 from rejoinder.bridge.composer import Composer
-from rejoinder.bridge.dialect import Call, Prompt
+from rejoinder.bridge.dialect import Call, Count, Prompt
 from rejoinder.bridge.errors import Unsupported, UpstreamError
+from rejoinder.bridge.offer import LIST_MODELS, listed
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.bridge.rejection import rejection
 from rejoinder.bridge.toolbox import CustomArguments, Function
 from rejoinder.bridge.turns import Audio, CallPart, File, Image, Piece, Refusal, Result, Text, Thought, Turn, turns
 from rejoinder.wire.formats import TextFormat
-from rejoinder.wire.items import ConfigurationUpdate
+from rejoinder.wire.items import CacheBreakpoint, ConfigurationUpdate
 from rejoinder.wire.tools import NamedTool
 
 
 class ChatDialect:
     """Chat Completions as one server speaks it."""
+
+    native = False
+    compacts = False
+    hosted: frozenset[str] = frozenset()
 
     def __init__(self, profile: ChatProfile) -> None:
         self._profile = profile
@@ -50,6 +55,18 @@ class ChatDialect:
 
     def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         return rejection(status, headers, body)
+
+    def relent(self, prompt: Prompt, error: UpstreamError) -> Prompt | None:
+        return None
+
+    def models(self) -> Call:
+        return LIST_MODELS
+
+    def offered(self, body: bytes) -> list[str]:
+        return listed(body)
+
+    def count(self, prompt: Prompt) -> Count | None:
+        return None  # the protocol has no such request
 
     def _settings(self, prompt: Prompt) -> dict[str, object]:
         """Everything but tools and messages, in a fixed order."""
@@ -179,6 +196,8 @@ class ChatDialect:
 
     def _messages(self, prompt: Prompt) -> Iterator[bytes]:
         conversation = turns(prompt.items, prompt.toolbox, prompt.opened)
+        if any(_marked_elsewhere(turn) for turn in conversation):
+            prompt.notes.append("input: prompt_cache_breakpoint has an effect in user messages alone")
         leading = 0
         while leading < len(conversation) and conversation[leading].role == "system":
             leading += 1
@@ -209,12 +228,12 @@ class ChatDialect:
         users: list[Piece] = []
         for turn in conversation:
             if users and turn.role != "user":
-                yield _ENCODER.encode(self._user(users))
+                yield _ENCODER.encode(self._user(users, prompt))
                 users = []
             match turn.role:
                 case "user":
                     if users and not self._profile.merge_turns:
-                        yield _ENCODER.encode(self._user(users))
+                        yield _ENCODER.encode(self._user(users, prompt))
                         users = []
                     users.extend(_pieces(turn))
                 case "system" if self._profile.system_position == "first":
@@ -230,15 +249,26 @@ class ChatDialect:
                         yield _ENCODER.encode(_Tool(self._call_id(part.call_id), _result_text(part)))
                         users.extend(_attachments(part))
         if users:
-            yield _ENCODER.encode(self._user(users))
+            yield _ENCODER.encode(self._user(users, prompt))
 
-    def _user(self, pieces: Sequence[Piece]) -> "_User":
-        parts = [self._user_part(piece) for piece in pieces]
+    def _user(self, pieces: Sequence[Piece], prompt: Prompt) -> "_User":
+        parts = [self._marked(piece, prompt) for piece in pieces]
         match parts:
-            case [_TextPart(text=text)]:
+            case [_TextPart(text=text, prompt_cache_breakpoint=msgspec.UNSET)]:
                 return _User(text)
             case _:
                 return _User(parts)
+
+    def _marked(self, piece: Piece, prompt: Prompt) -> "_UserPart":
+        """The part, with the mark of what is worth caching where the server reads such marks (§2, OpenAI)."""
+        part = self._user_part(piece)
+        mark = piece.cached if isinstance(piece, Text | Image | File) else None
+        if mark is None:
+            return part
+        if "prompt_cache_options" in self._profile.options and not isinstance(part, _AudioPart):
+            return msgspec.structs.replace(part, prompt_cache_breakpoint=mark)
+        prompt.notes.append("input: prompt_cache_breakpoint is not understood by this upstream")
+        return part
 
     def _user_part(self, piece: Piece) -> "_UserPart":
         profile = self._profile
@@ -344,6 +374,7 @@ class _System(Struct):
 
 class _TextPart(Struct, tag_field="type", tag="text"):
     text: str
+    prompt_cache_breakpoint: CacheBreakpoint | UnsetType = UNSET
 
 
 class _ImageUrl(Struct, omit_defaults=True):
@@ -353,6 +384,7 @@ class _ImageUrl(Struct, omit_defaults=True):
 
 class _ImagePart(Struct, tag_field="type", tag="image_url"):
     image_url: _ImageUrl
+    prompt_cache_breakpoint: CacheBreakpoint | UnsetType = UNSET
 
 
 class _AudioData(Struct):
@@ -371,6 +403,7 @@ class _FileData(Struct):
 
 class _FilePart(Struct, tag_field="type", tag="file"):
     file: _FileData
+    prompt_cache_breakpoint: CacheBreakpoint | UnsetType = UNSET
 
 
 _UserPart = _TextPart | _ImagePart | _AudioPart | _FilePart
@@ -441,6 +474,14 @@ def _pieces(turn: Turn) -> list[Piece]:
         assert not isinstance(part, Thought | CallPart | Result)
         found.append(part)
     return found
+
+
+def _marked_elsewhere(turn: Turn) -> bool:
+    """Whether something outside of user messages is marked as worth caching; there it is text and nothing else."""
+    if turn.role == "user":
+        return False
+    said = [piece for part in turn.parts for piece in (part.pieces if isinstance(part, Result) else (part,))]
+    return any(isinstance(piece, Text | Image | File) and piece.cached is not None for piece in said)
 
 
 def _text_of(parts: Sequence[object], param: str) -> str:

@@ -15,16 +15,32 @@ Only a call whose item comes whole is written as soon as something follows it, s
 """
 
 from collections.abc import Callable, Set
+from contextlib import suppress
 from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Raw
 
-from rejoinder.bridge.calls import CallWriter, LeftOut, writer_for
+from rejoinder.bridge.calls import CallWriter, CheckedCall, HeldCall, LeftOut, ServerSearch, not_matching, writer_for
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
+from rejoinder.bridge.grammar import Mode
+from rejoinder.bridge.relayed import RelayedItem
 from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.wire import events, responses
-from rejoinder.wire.responses import ItemStatus, Response, Usage
+from rejoinder.wire.items import Item
+from rejoinder.wire.responses import (
+    Citation,
+    InputDetails,
+    ItemStatus,
+    OutputDetails,
+    OutputItem,
+    Response,
+    UrlCitation,
+    Usage,
+)
+
+MAX_ROUNDS = 10
+"""Requests that may follow the first one of an answer (provider-anthropic.md §8, `pause_turn`)."""
 
 MAX_CALL_ID = 64
 """Characters of a call id (objects.md §6)."""
@@ -39,8 +55,10 @@ class Mint(Protocol):
 class Composer:
     """Turns what a dialect reports into events; `drain` hands them over.
 
-    `response` is filled in as the answer grows. `seal` turns the opaque state of reasoning into `encrypted_content`.
-    `taken` are the call ids the conversation has already.
+    `response` is filled in as the answer grows. `paused` says that another request goes on where this one stopped, and
+    `provider_id` what a provider that speaks this API itself calls the response. `seal` turns the opaque state of
+    reasoning into `encrypted_content`, and `sign` marks state in a provider's own form as that provider's. `taken` are
+    the call ids the conversation has already. `grammar` says what is done with free-form calls whose tool declares one.
     """
 
     def __init__(
@@ -50,24 +68,37 @@ class Composer:
         *,
         mint: Mint,
         seal: Callable[[list[Raw], dict[str, Raw]], str],
+        sign: Callable[[str], str] = str,
         taken: Set[str] = frozenset(),
         reasoning: Literal["summary", "raw"] = "summary",
+        grammar: Mode = "pass",
     ) -> None:
         self.response = response
         self._toolbox = toolbox
         self._mint = mint
         self._seal = seal
+        self.sign = sign
         self._taken = set(taken)
         self._raw = reasoning == "raw"
+        self._grammar = grammar
         self._single = not response.parallel_tool_calls
         self._spells_out_refusals = False
         self._events: list[events.Event] = []
         self._number = 0
         self._next_index = 0
-        self._done: dict[int, responses.OutputItem] = {}
+        self._done: dict[int, OutputItem | Raw] = {}
         self._message: _Message | None = None
         self._reasoning: _Reasoning | None = None
         self._calls: dict[str, CallWriter] = {}
+        self._hosted: dict[str, _Hosted] = {}
+        self._relayed: dict[int, RelayedItem] = {}
+        self._spent = Usage()
+        self._resumed = 0
+        self._hidden: list[Item] = []
+        self._repaired = False
+        self._rounds = 0
+        self.paused = False
+        self.provider_id: str | None = None
         self.notes: list[str] = []
 
     def drain(self) -> list[events.Event]:
@@ -111,10 +142,11 @@ class Composer:
         message = self._message or self._open_message()
         message.refusal(delta)
 
-    def annotation(self, citation: responses.UrlCitation) -> None:
+    def annotation(self, citation: Citation) -> None:
         """A citation of the text so far; without text there is nothing to cite and it is noted."""
         if self._message is None:
-            self.notes.append(f"annotations: {citation.url} cites no text")
+            cited = citation.url if isinstance(citation, UrlCitation) else citation.filename
+            self.notes.append(f"annotations: {cited} cites no text")
         else:
             self._message.annotation(citation)
 
@@ -158,11 +190,57 @@ class Composer:
         self._close_reasoning("completed")
         self._close_message("completed")
         self._settle_calls()
-        self._calls[key] = writer_for(self._toolbox.target_of(name), call_id, self)
+        self._calls[key] = self._writer(name, call_id)
+
+    def _writer(self, name: str, call_id: str) -> CallWriter:
+        target = self._toolbox.target_of(name)
+        grammar = self._toolbox.grammar_of(name) if self._grammar != "pass" else None
+        if grammar is None:
+            return writer_for(target, call_id, self)
+        made = HeldCall if self._grammar == "repair" else CheckedCall
+        return made(target, call_id, self, grammar)
 
     def arguments(self, key: str, delta: str) -> None:
         """More of the argument text of a call."""
         self._calls[key].arguments(delta)
+
+    def search(self, key: str) -> str:
+        """The provider searches the web on its own side; `key` is how the dialect will speak of it. Returns the item's
+        id: what is sealed under it (`calls` of `end_reasoning`) goes back in its place."""
+        search = _Search(self)
+        self._begin_hosted(key, search)
+        return search.id
+
+    def searched(self, key: str, queries: list[str], sources: list[str] | None = None, *, failed: bool = False) -> None:
+        """What a search looked for, and found (URLs, where the client wants to know). It is over."""
+        search = self._hosted.pop(key)
+        assert isinstance(search, _Search)
+        search.found(queries, sources, failed=failed)
+
+    def image(self, data: str, output_format: str) -> None:
+        """A picture the provider made: base64, and its format (`png`)."""
+        self._close_reasoning("completed")
+        self._close_message("completed")
+        self._settle_calls()
+        item = responses.ImageCallItem(self.mint("ig"), "in_progress", None)
+        index = self.open_item(item)
+        for made in (events.ImageInProgress, events.ImageGenerating, events.ImageCompleted):
+            self.emit(made(self.number(), item.id, index))
+        self.close_item(index, responses.ImageCallItem(item.id, "completed", data, output_format))
+
+    def compacting(self) -> None:
+        """A summary is made that will stand for the conversation so far."""
+        self._begin_hosted(_COMPACTION, _Compaction(self))
+
+    def compacted(self, sealed: str) -> None:
+        """The summary, sealed. Tokens spent on it are reported by `spend`."""
+        compaction = self._hosted.pop(_COMPACTION)
+        assert isinstance(compaction, _Compaction)
+        compaction.found(sealed)
+
+    def spend(self, usage: Usage) -> None:
+        """Tokens of a request beside the one that is answered."""
+        self._spent = _sum(self._spent, usage)
 
     @property
     def in_message(self) -> bool:
@@ -174,6 +252,80 @@ class Composer:
         """Whether nothing at all was reported so far."""
         return self._next_index == 0 and not self._calls
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing was reported since the beginning or the last pause: the request can be made again."""
+        return self._next_index == self._resumed and not self._calls
+
+    def pause(self, usage: Usage) -> None:
+        """The answer is not over, but this request is: another one goes on where it stopped (mapping.md §6, internal
+        continuation). What was written so far is closed."""
+        self.spend(usage)
+        self._rounds += 1
+        if self._rounds > MAX_ROUNDS:
+            raise UpstreamError(f"the answer was not over after {MAX_ROUNDS} requests")
+        self._close_all("completed")
+        self.paused = True
+
+    def offer(self, toolbox: Toolbox) -> None:
+        """The tools of the next request: what was found may be called from now on."""
+        self._toolbox = toolbox
+
+    def resume(self) -> list[Item]:
+        """The items that were written since the beginning or the last pause: what the next request goes on from."""
+        self.paused = False
+        hidden, self._hidden = self._hidden, []
+        fresh = [index for index in sorted(self._done) if index >= self._resumed]
+        self._resumed = self._next_index
+        return [*(Item.parse(_ENCODER.encode(self._done[index])) for index in fresh), *hidden]
+
+    # What a provider that speaks this API itself reports.
+
+    def relay(self, kind: str, fields: dict[str, Raw], item: Raw | None = None) -> None:
+        """An event as it came; it gets a number of ours. `fields` are all of its own, in their order; `item` is there
+        when it says that an item is done."""
+        number = self._number
+        self._number = number + 1
+        fields["sequence_number"] = Raw(b"%d" % number)
+        self._events.append(events.Relayed(number, kind, _ENCODER.encode(fields), item))
+
+    def begin_relayed(self, item: RelayedItem) -> int:
+        """The place in the output of an item that begins."""
+        place = self._next_index
+        self._next_index += 1
+        self._relayed[place] = item
+        return place
+
+    def end_relayed(self, place: int, item: Raw) -> None:
+        """The item of that place is done, and this is it."""
+        del self._relayed[place]
+        self._done[place] = item
+
+    def finish_relayed(self, status: Literal["completed", "incomplete"], said: dict[str, Raw], *, at: int) -> None:
+        """The answer is over. `said` is the provider's own response object: what it says of itself stands, what is ours
+        to say (ids, the model's name here, what is stored) is ours, and the items are those that were done."""
+        if status == "completed" and self.is_empty:
+            raise BrokenStream("the model's answer is empty")
+        self._close_all(status)
+        response = self.response
+        response.status = status
+        response.output = [self._done[index] for index in sorted(self._done)]
+        response.completed_at = at if status == "completed" else None
+        if status == "incomplete":
+            response.incomplete_details = responses.IncompleteDetails("max_output_tokens")
+        counted = _counted(said.get("usage", _NULL))
+        response.usage = _sum(self._spent, _USAGE.decode(counted))
+        fields = _FIELDS.decode(_encoded(response))
+        for name, value in said.items():
+            if name not in _OURS and bytes(value) != b"null":
+                fields[name] = value
+        fields["usage"] = counted if self._spent == _NOTHING else _raw(response.usage)
+        with suppress(msgspec.MsgspecError):
+            removed = _LIST.decode(said.get("input_transformations", _NULL))
+            fields["input_transformations"] = _raw([*(response.input_transformations or ()), *removed])
+        made = events.Completed if status == "completed" else events.Incomplete
+        self.emit(made(self.number(), _raw(fields)))
+
     def finish(
         self, status: Literal["completed", "incomplete"], *, usage: Usage, at: int, reason: str | None = None
     ) -> None:
@@ -184,10 +336,13 @@ class Composer:
         """
         if status == "completed" and self.is_empty:
             raise BrokenStream("the model's answer is empty")
+        if status == "completed" and self._rounds < MAX_ROUNDS and (self._searches() or self._sends_back()):
+            self.pause(usage)
+            return
         self._close_all(status)
         response = self.response
         response.status = status
-        response.usage = usage
+        response.usage = _sum(self._spent, usage)
         response.output = [self._done[index] for index in sorted(self._done)]
         if status == "completed":
             response.completed_at = at
@@ -196,13 +351,39 @@ class Composer:
             response.incomplete_details = responses.IncompleteDetails(reason or "max_output_tokens")
             self.emit(events.Incomplete(self.number(), _encoded(response)))
 
+    def _searches(self) -> bool:
+        """All the model did last was to look for tools: it goes on with what was found."""
+        calls = [call for call in self._calls.values() if not isinstance(call, LeftOut)]
+        return bool(calls) and all(isinstance(call, ServerSearch) for call in calls)
+
+    def _sends_back(self) -> bool:
+        """A text that does not match its grammar, and is all the model called, goes back to it, once: the client never
+        sees it."""
+        match [*self._calls.values()]:
+            case [HeldCall(is_open=False) as call] if not self._repaired and (wrong := call.wrong) is not None:
+                pass
+            case _:
+                return False
+        self._calls.clear()
+        self._repaired = True
+        self.notes.append(f"{not_matching(call.target.name, wrong)}; the model was asked once more")
+        said = responses.CustomCallItem(
+            self.mint("ctc"), "completed", call.call_id, call.target.name, call.text, call.target.namespace
+        )
+        told = (
+            f"This call was not carried out: its text does not match the grammar of the tool, {wrong}. Call it again."
+        )
+        answered = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": told}
+        self._hidden = [Item.parse(_ENCODER.encode(said)), Item.parse(_ENCODER.encode(answered))]
+        return True
+
     def fail(self, code: str, message: str, *, usage: Usage | None = None) -> None:
         """The answer broke off. What came so far is closed and stays in the response (reliability.md F5)."""
         self._close_all("incomplete")
         response = self.response
         response.status = "failed"
         response.error = responses.Failure(code, message)
-        response.usage = usage
+        response.usage = usage or (self._spent if self._spent != _NOTHING else None)
         response.completed_at = None
         response.incomplete_details = None
         response.output = [self._done[index] for index in sorted(self._done)]
@@ -225,6 +406,10 @@ class Composer:
 
     def mint(self, prefix: str) -> str:
         return self._mint(prefix)
+
+    def found(self, query: str) -> list[Raw]:
+        """The deferred tools that fit."""
+        return self._toolbox.found(query)
 
     def open_item(self, item: responses.OutputItem) -> int:
         """Announce an item and give it the next place in the output."""
@@ -267,9 +452,14 @@ class Composer:
         # Only the item that was being written is cut; an incomplete item must be the last one (open-responses.md §2).
         # A call that is not whole, and was never announced, is left out of an answer that was cut.
         # A call that fails leaves the others open, so that a failed answer closes them too.
+        for hosted in self._hosted.values():
+            hosted.abandon()
+        self._hosted.clear()
         cut_elsewhere = self._message is not None or self._reasoning is not None
         newest_is_done = self._next_index - 1 in self._done
         self._close_reasoning(status)
+        for place in sorted(self._relayed):
+            self._relayed[place].cut(status if place == self._next_index - 1 else "completed")
         while self._calls:
             key = next(iter(self._calls))
             call = self._calls.pop(key)
@@ -278,7 +468,76 @@ class Composer:
                 self.notes.append("a call that was written beside others was left out of an incomplete answer")
                 continue
             call.close("completed" if (call.is_open and newest_is_done) or not last else status)
-        self._close_message(status)
+        # Calls that come whole may have taken their places after the message before one of them failed.
+        is_newest = self._message is not None and self._message.index == self._next_index - 1
+        self._close_message(status if is_newest else "completed")
+
+    def _begin_hosted(self, key: str, hosted: "_Hosted") -> None:
+        self._close_reasoning("completed")
+        self._close_message("completed")
+        self._settle_calls()
+        self._hosted[key] = hosted
+        hosted.begin()
+
+
+_COMPACTION = "compaction"
+
+
+class _Hosted(Protocol):
+    """Something that runs at the provider while the answer is written."""
+
+    def begin(self) -> None: ...
+
+    def abandon(self) -> None:
+        """The answer is over, and this is not."""
+
+
+class _Search:
+    def __init__(self, out: Composer) -> None:
+        self._out = out
+        self.id = out.mint("ws")
+        self._index = -1
+
+    def begin(self) -> None:
+        out = self._out
+        self._index = out.open_item(responses.WebSearchCallItem(self.id, "in_progress", self._action([], None)))
+        out.emit(events.SearchInProgress(out.number(), self.id, self._index))
+        out.emit(events.SearchSearching(out.number(), self.id, self._index))
+
+    def found(self, queries: list[str], sources: list[str] | None, *, failed: bool) -> None:
+        out = self._out
+        if not failed:
+            out.emit(events.SearchCompleted(out.number(), self.id, self._index))
+        action = self._action(queries, sources)
+        out.close_item(self._index, responses.WebSearchCallItem(self.id, "failed" if failed else "completed", action))
+
+    def abandon(self) -> None:
+        self.found([], None, failed=True)
+
+    @staticmethod
+    def _action(queries: list[str], sources: list[str] | None) -> Raw:
+        action: dict[str, object] = {"type": "search", "query": queries[0] if queries else "", "queries": queries}
+        if sources is not None:
+            action["sources"] = [{"type": "url", "url": url} for url in sources]
+        return _raw(action)
+
+
+class _Compaction:
+    def __init__(self, out: Composer) -> None:
+        self._out = out
+        self._id = out.mint("cmp")
+        self._index = -1
+
+    def begin(self) -> None:
+        out = self._out
+        self._index = out.open_item(responses.CompactionItem(self._id, ""))
+        out.emit(events.Compacting(out.number(), self._id, self._index))
+
+    def found(self, sealed: str) -> None:
+        self._out.close_item(self._index, responses.CompactionItem(self._id, sealed))
+
+    def abandon(self) -> None:
+        self.found("")
 
 
 class _Message:
@@ -290,7 +549,7 @@ class _Message:
         self._content: list[responses.OutputText | responses.OutputRefusal] = []
         self._pieces: list[str] = []
         self._part: responses.OutputText | responses.OutputRefusal | None = None
-        self._index = out.open_item(responses.OutputMessage(self._id, "in_progress", []))
+        self.index = out.open_item(responses.OutputMessage(self._id, "in_progress", []))
 
     def text(self, delta: str, logprobs: list[Raw]) -> None:
         part = self._part
@@ -301,16 +560,16 @@ class _Message:
         if logprobs:
             part.logprobs.extend(logprobs)
         out = self._out
-        out.emit(events.TextDelta(out.number(), self._id, self._index, len(self._content), delta, logprobs))
+        out.emit(events.TextDelta(out.number(), self._id, self.index, len(self._content), delta, logprobs))
 
     def refusal(self, delta: str) -> None:
         if not isinstance(self._part, responses.OutputRefusal):
             self._open(responses.OutputRefusal(""))
         self._pieces.append(delta)
         out = self._out
-        out.emit(events.RefusalDelta(out.number(), self._id, self._index, len(self._content), delta))
+        out.emit(events.RefusalDelta(out.number(), self._id, self.index, len(self._content), delta))
 
-    def annotation(self, citation: responses.UrlCitation) -> None:
+    def annotation(self, citation: Citation) -> None:
         part = self._part
         if not isinstance(part, responses.OutputText):
             part = responses.OutputText("")
@@ -318,11 +577,11 @@ class _Message:
         part.annotations.append(citation)
         out = self._out
         index = len(part.annotations) - 1
-        out.emit(events.AnnotationAdded(out.number(), self._id, self._index, len(self._content), index, citation))
+        out.emit(events.AnnotationAdded(out.number(), self._id, self.index, len(self._content), index, citation))
 
     def close(self, status: ItemStatus) -> None:
         self._close_part()
-        self._out.close_item(self._index, responses.OutputMessage(self._id, status, self._content))
+        self._out.close_item(self.index, responses.OutputMessage(self._id, status, self._content))
 
     def _open(self, part: responses.OutputText | responses.OutputRefusal) -> None:
         self._close_part()
@@ -330,7 +589,7 @@ class _Message:
         out = self._out
         # The event's part is empty, so it cannot be the object that is filled later.
         empty = responses.OutputText("") if isinstance(part, responses.OutputText) else responses.OutputRefusal("")
-        out.emit(events.PartAdded(out.number(), self._id, self._index, len(self._content), empty))
+        out.emit(events.PartAdded(out.number(), self._id, self.index, len(self._content), empty))
 
     def _close_part(self) -> None:
         part = self._part
@@ -339,11 +598,11 @@ class _Message:
         out, index, text = self._out, len(self._content), "".join(self._pieces)
         if isinstance(part, responses.OutputText):
             part.text = text
-            out.emit(events.TextDone(out.number(), self._id, self._index, index, text, part.logprobs))
+            out.emit(events.TextDone(out.number(), self._id, self.index, index, text, part.logprobs))
         else:
             part.refusal = text
-            out.emit(events.RefusalDone(out.number(), self._id, self._index, index, text))
-        out.emit(events.PartDone(out.number(), self._id, self._index, index, part))
+            out.emit(events.RefusalDone(out.number(), self._id, self.index, index, text))
+        out.emit(events.PartDone(out.number(), self._id, self.index, index, part))
         self._content.append(part)
         self._pieces.clear()
         self._part = None
@@ -391,8 +650,80 @@ class _Reasoning:
             out.emit(events.SummaryPartDone(out.number(), self._id, self._index, 0, summary))
 
 
+def _sum(one: Usage, two: Usage) -> Usage:
+    """Several requests of one answer are paid for together (mapping.md §6 Usage)."""
+    if one == _NOTHING:
+        return two
+    return Usage(
+        input_tokens=one.input_tokens + two.input_tokens,
+        input_tokens_details=InputDetails(
+            one.input_tokens_details.cached_tokens + two.input_tokens_details.cached_tokens,
+            one.input_tokens_details.cache_write_tokens + two.input_tokens_details.cache_write_tokens,
+        ),
+        output_tokens=one.output_tokens + two.output_tokens,
+        output_tokens_details=OutputDetails(
+            one.output_tokens_details.reasoning_tokens + two.output_tokens_details.reasoning_tokens
+        ),
+        total_tokens=one.total_tokens + two.total_tokens,
+    )
+
+
+def _counted(said: Raw) -> Raw:
+    """Tokens as a provider counted them, whatever it calls them, and zero for what every client expects and it does not
+    say (mapping.md §6 Usage)."""
+    try:
+        fields = _filled(said, _NOTHING)
+        for name, details in (("input_tokens_details", InputDetails()), ("output_tokens_details", OutputDetails())):
+            fields[name] = _raw(_filled(fields[name], details))
+        if "total_tokens" not in _FIELDS.decode(said):
+            counted = _USAGE.decode(_raw(fields))
+            fields["total_tokens"] = _raw(counted.input_tokens + counted.output_tokens)
+        _USAGE.decode(_raw(fields))
+    except msgspec.MsgspecError:
+        return _raw(_NOTHING)
+    return _raw(fields)
+
+
+def _filled(said: Raw, zeros: msgspec.Struct) -> dict[str, Raw]:
+    fields = {name: value for name, value in _FIELDS.decode(said).items() if bytes(value) != b"null"}
+    return {**fields, **{name: value for name, value in _FIELDS.decode(_raw(zeros)).items() if name not in fields}}
+
+
+_NOTHING = Usage()
+_NULL = Raw(b"null")
+_USAGE = msgspec.json.Decoder(Usage)
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+_LIST = msgspec.json.Decoder(list[Raw])
+
+_OURS = frozenset(
+    (
+        "background",
+        "completed_at",
+        "conversation",
+        "created_at",
+        "id",
+        "input_transformations",
+        "instructions",
+        "metadata",
+        "model",
+        "object",
+        "output",
+        "previous_response_id",
+        "prompt_cache_key",
+        "status",
+        "store",
+        "usage",
+    )
+)
+"""What a response says that is not its provider's to say."""
+
+
 def _encoded(response: Response) -> Raw:
     return Raw(_ENCODER.encode(response))
+
+
+def _raw(value: object) -> Raw:
+    return Raw(_ENCODER.encode(value))
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -1,12 +1,15 @@
 """The seam between the turn and a provider's protocol."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.envelope import Envelope
 from rejoinder.bridge.errors import UpstreamError
+from rejoinder.bridge.losses import Loss
 from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.wire.items import Item
 from rejoinder.wire.request import CreateRequest
@@ -27,20 +30,49 @@ class Call:
     method: str = "POST"
 
 
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The same in every request of a conversation: a provider finds its cache by it. Nothing in it is secret, and an
+    empty name is one nobody gave."""
+
+    session: str = ""
+    thread: str = ""
+    cache_key: str = ""
+
+
+NOBODY = Identity()
+"""Of whom nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A request that counts tokens, and how its answer is read: `read` raises msgspec.MsgspecError for one without a
+    number."""
+
+    call: Call
+    read: Callable[[bytes], int]
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """Everything one upstream request is made of.
 
     `items` is the whole conversation, oldest first, every reference resolved and every call paired. `opened` maps the
-    `encrypted_content` values this upstream issued to what they hold. `notes` collects what had to be left out.
+    `encrypted_content` values this upstream may read to what they hold. `notes` collects the parameters that have no
+    effect, `losses` what of the conversation had to be left out or changed. `parent` is the upstream's own id of the
+    response this one continues, where it gave that one, and `coming` the number of items at the end that it has not
+    seen. `identity` says which session of its client, and which cache of prompts, a request belongs to.
     """
 
     model: str
     request: CreateRequest
     items: Sequence[Item]
     toolbox: Toolbox
-    opened: Mapping[str, Envelope]
+    opened: dict[str, Envelope]
     notes: list[str]
+    losses: list[Loss] = field(default_factory=list)
+    parent: str | None = None
+    coming: int = 0
+    identity: Identity = field(default_factory=Identity)
 
 
 class Reader(Protocol):
@@ -59,6 +91,15 @@ class Reader(Protocol):
 class Dialect(Protocol):
     """One upstream protocol."""
 
+    native: bool
+    """Whether it is this very API: then unknown parameters, tools, items and events pass as they are."""
+
+    compacts: bool
+    """Whether the upstream compacts itself, and `compaction_trigger` and `context_management` are for it to read."""
+
+    hosted: frozenset[str]
+    """The hosted tools (`web_search`) that this upstream runs on its own side."""
+
     def call(self, prompt: Prompt) -> Call:
         """The request to send. Raises Unsupported, naming the parameter, for what it cannot say."""
 
@@ -66,3 +107,15 @@ class Dialect(Protocol):
 
     def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """What an answer other than 2xx means; header names are in lower case."""
+
+    def relent(self, prompt: Prompt, error: UpstreamError) -> Prompt | None:
+        """The prompt without what this refusal is about, where the turn can do without it; else None."""
+
+    def models(self) -> Call:
+        """The request that lists the models this upstream has."""
+
+    def offered(self, body: bytes) -> list[str]:
+        """The names in the answer to it. Raises msgspec.MsgspecError for an answer that is no list."""
+
+    def count(self, prompt: Prompt) -> Count | None:
+        """The request that counts the tokens of a prompt; None where the protocol has none."""

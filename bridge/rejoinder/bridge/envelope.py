@@ -7,7 +7,9 @@ key holder copied does not open. Only the issuer named inside gets the parts bac
 import base64
 import binascii
 import hashlib
+import hmac
 import os
+import re
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -15,6 +17,8 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Raw, Struct
+
+from rejoinder.bridge.losses import Reason
 
 PREFIX = "brg1."
 _KEY_ID = 4
@@ -30,6 +34,21 @@ class Issuer(Struct, frozen=True):
     dialect: str
     endpoint: str
     model: str
+
+    def mismatch(self, reader: "Issuer") -> Reason | None:
+        """Why another one may not have the parts; None when it may. Versions of one model are of one family."""
+        if self.dialect != reader.dialect:
+            return "model_mismatch"
+        if self.endpoint != reader.endpoint:
+            return "organization_mismatch"
+        return None if _family(self.model) == _family(reader.model) else "model_mismatch"
+
+
+def _family(model: str) -> str:
+    return _VERSION.sub("", model)
+
+
+_VERSION = re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
 
 
 class Envelope(Struct, frozen=True, omit_defaults=True):
@@ -49,6 +68,7 @@ class Seal:
     def __init__(self, keys: Sequence[bytes], random: Callable[[int], bytes] = os.urandom) -> None:
         if not keys:
             raise ValueError("a seal needs at least one key")
+        self._keys = tuple(keys)
         self._ciphers = {hashlib.sha256(key).digest()[:_KEY_ID]: AESGCM(key) for key in keys}
         self._newest = next(iter(self._ciphers))
         self._random = random
@@ -73,6 +93,29 @@ class Seal:
             return _DECODER.decode(_inflated(plain))
         except (binascii.Error, ValueError, InvalidTag, zlib.error, msgspec.MsgspecError):
             return None
+
+    def sign(self, text: str, issuer: Issuer, *, owner: str) -> str:
+        """State in its provider's own form, with whose it is written behind it: it stays readable to that provider, and
+        is told from the state of another account."""
+        return f"{text}{_MARK}{_tag(self._keys[0], issuer, owner).decode()}"
+
+    def unsign(self, text: str, reader: Issuer, *, owner: str) -> str | None:
+        """The text as its provider gave it, or None when that is not `reader`, or the owner another. One that never
+        came by here is nobody's, and stays as it is."""
+        original, mark, tag = text.rpartition(_MARK)
+        if not mark:
+            return text
+        said = tag.encode()
+        return original if any(hmac.compare_digest(said, _tag(key, reader, owner)) for key in self._keys) else None
+
+
+_MARK = ".rjn1."
+
+
+def _tag(key: bytes, issuer: Issuer, owner: str) -> bytes:
+    # Which of its models may read it only the provider knows, and it says what it took out (provider-responses.md §4).
+    whose = _ENCODER.encode((issuer.dialect, issuer.endpoint, owner))
+    return base64.urlsafe_b64encode(hashlib.blake2b(whose, key=key, digest_size=15, person=b"rejoinder sign").digest())
 
 
 def _inflated(data: bytes) -> bytes:

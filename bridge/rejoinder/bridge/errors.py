@@ -24,8 +24,9 @@ class UpstreamError(BridgeError):
     """Raised when the provider's answer is an error.
 
     `status` is the HTTP status that describes it: the provider's own where there was one, else 502. `code` is the
-    machine code for clients (mapping.md §6 Errors), `retry_after` the provider's hint in seconds. `upstream` is the
-    configured name of the provider, set by whoever asked it.
+    machine code for clients (mapping.md §6 Errors), `retry_after` the provider's hint in seconds. `transient` says that
+    nothing was generated and that the same request may succeed a moment later. `upstream` is the configured name of the
+    provider, set by whoever asked it.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class UpstreamError(BridgeError):
         code: str = "server_error",
         param: str | None = None,
         retry_after: float | None = None,
+        transient: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.transient = transient
         self.upstream = ""
 
 

@@ -29,9 +29,10 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The whole conversation, every call answered, and the call ids it uses."""
+    """The whole conversation, every call answered, what of it is said now, and the call ids it uses."""
 
     items: list[Item]
+    coming: list[Item]
     call_ids: set[str]
 
 
@@ -62,11 +63,12 @@ def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
     for call_id, item in opened.items():
         if not _was_cut(item):
             raise BadRequest(f"No tool output found for {_WORDS[item.type]} {call_id}.", param="input")
+    said_now = items[len(past) :]
     if opened:
         # Half a call cannot be run, so nobody can be asked for its output; nor can it be said again (mapping.md §6).
         cut = {id(item) for item in opened.values()}
         items = [item for item in items if id(item) not in cut]
-    return Paired(items, seen)
+    return Paired(items, said_now, seen)
 
 
 def _was_cut(item: Item) -> bool:

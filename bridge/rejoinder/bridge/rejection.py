@@ -33,7 +33,7 @@ _QUOTA = re.compile(
     r"insufficient_quota|credit_balance|spend_limit|insufficient credits|exceeded your current quota", re.I
 )
 
-_POLICY = re.compile(r"content_filter|content management policy|content_policy", re.IGNORECASE)
+_POLICY = re.compile(r"content_filter|content (?:management|filtering) policy|content_policy", re.IGNORECASE)
 
 _CODES = {
     400: "invalid_request_error",
@@ -70,12 +70,14 @@ def rejection(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamE
     """The error an HTTP answer describes. `headers` have lower-case names."""
     found = _read(body)
     message = found.message or f"the provider answered with status {status}"
+    code = _code(status, found)
     return UpstreamError(
         message,
         status=status,
-        code=_code(status, found),
+        code=code,
         param=found.param,
         retry_after=_retry_after(headers),
+        transient=_is_transient(status, code) and headers.get("x-should-retry") != "false",
     )
 
 
@@ -84,7 +86,20 @@ def stream_error(body: bytes) -> UpstreamError:
     found = _read(body)
     status = int(found.code) if _ERROR_STATUS.fullmatch(found.code) else 502
     message = found.message or "the provider reported an error without a message"
-    return UpstreamError(message, status=status, code=_code(status, found))
+    code = _code(status, found)
+    # Inside an answer only a provider that says it has no room is believed to have generated nothing.
+    transient = _is_transient(status, code) and (status in (503, 529) or code != "server_error")
+    return UpstreamError(message, status=status, code=code, transient=transient)
+
+
+TRANSIENT = frozenset((429, 500, 502, 503, 529))
+"""Statuses after which the same request may be sent again. Not a timeout of something in between (408, 504, 524):
+behind it the turn may go on and be paid for (reliability.md S17, provider-anthropic.md §11)."""
+
+
+def _is_transient(status: int, code: str) -> bool:
+    # An empty account stays empty, and what does not fit will not fit; the other codes say no more than the status.
+    return status in TRANSIENT and code in ("rate_limit_exceeded", "server_error", "server_is_overloaded")
 
 
 class _Found(Struct):

@@ -6,14 +6,16 @@ the item kind the client expects. Both directions read the same table.
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 from msgspec import Raw
 
 from rejoinder.bridge.errors import Unsupported
+from rejoinder.bridge.tool_search import Deferred, declared, deferred, search
 from rejoinder.wire.items import AdditionalTools, Item, ToolSearchOutput
 from rejoinder.wire.tools import (
     AllowedTools,
@@ -21,6 +23,7 @@ from rejoinder.wire.tools import (
     Choice,
     CustomTool,
     FunctionTool,
+    Grammar,
     HostedTool,
     LocalShellTool,
     NamedTool,
@@ -31,7 +34,7 @@ from rejoinder.wire.tools import (
     parse_tools,
 )
 
-Kind = Literal["function", "custom", "local_shell", "shell", "apply_patch", "tool_search"]
+Kind = Literal["function", "custom", "local_shell", "shell", "apply_patch", "tool_search", "server_search"]
 
 MAX_NAME = 64
 """Characters of a function name (provider-chat.md §4)."""
@@ -63,12 +66,21 @@ class Toolbox:
     """Functions in the order of their declaration, and the way back from a function's name to the client's tool.
 
     `withheld` are those the client declared and does not allow this time: not offered, but their names are taken.
+    `hosted` are the tools that run at the provider, by kind (`web_search`), `deferred` those a search of ours may find.
     """
 
     def __init__(
-        self, functions: Sequence[Function], choice: Choice, notes: Sequence[str], withheld: Sequence[Function] = ()
+        self,
+        functions: Sequence[Function],
+        choice: Choice,
+        notes: Sequence[str],
+        withheld: Sequence[Function] = (),
+        hosted: Mapping[str, Tool] = MappingProxyType({}),
+        deferred: Sequence[Deferred] = (),
     ) -> None:
         self.functions = tuple(functions)
+        self.hosted = hosted
+        self._deferred = tuple(deferred)
         self.choice = choice
         self.notes = tuple(notes)
         self._by_name = {function.name: function for function in functions}
@@ -76,12 +88,15 @@ class Toolbox:
         self._withheld = frozenset(function.name for function in withheld)
 
     @classmethod
-    def of(cls, tools: Sequence[Tool], items: Iterable[Item], choice: Choice) -> "Toolbox":
-        """Gather what may be called: the request's own tools, then those its history adds, in order.
+    def of(
+        cls, tools: Sequence[Tool], items: Iterable[Item], choice: Choice, hosted: Set[str] = frozenset()
+    ) -> "Toolbox":
+        """Gather what may be called: the request's own tools, then those its history adds, in order. `hosted` are the
+        kinds of tools the provider runs on its own side.
 
         Raises Unsupported for a tool nobody here can run.
         """
-        gathering = _Gathering()
+        gathering = _Gathering(hosted)
         gathering.add(tools)
         for item in items:
             match item.view:
@@ -91,7 +106,10 @@ class Toolbox:
                     pass
         # The choice narrows the functions, so it is made before they are read.
         chosen = gathering.chosen(choice)
-        return cls(gathering.functions, chosen, gathering.notes, gathering.withheld)
+        gathering.defer()
+        return cls(
+            gathering.functions, chosen, gathering.notes, gathering.withheld, gathering.hosted, gathering.deferred
+        )
 
     def function(self, name: str) -> Function | None:
         return self._by_name.get(name)
@@ -116,11 +134,23 @@ class Toolbox:
         function = self._by_name.get(name)
         return function.target if function is not None else Target("function", name)
 
+    def found(self, query: str) -> list[Raw]:
+        """The declarations of deferred tools that fit."""
+        return declared(search(query, self._deferred))
+
+    def grammar_of(self, name: str) -> Grammar | None:
+        """The grammar the text of a free-form call must match."""
+        function = self._by_name.get(name)
+        form = function.custom.format if function is not None and function.custom is not None else None
+        return form if form is not None and form.type == "grammar" else None
+
     def named(self, tool: NamedTool) -> Function:
         """The function a tool choice names. Raises Unsupported when it is not among the tools."""
         name = tool.name if tool.type in ("function", "custom") else tool.type
         if name is not None:
-            fitting = [one for one in self.functions if one.target.kind == tool.type and one.target.name == name]
+            # A search is called the same whoever runs it.
+            kinds = ("tool_search", "server_search") if tool.type == "tool_search" else (tool.type,)
+            fitting = [one for one in self.functions if one.target.kind in kinds and one.target.name == name]
             # A bare name means the tool outside any namespace, if there is one.
             for function in sorted(fitting, key=lambda one: one.target.namespace is not None):
                 if tool.namespace in (None, function.target.namespace):
@@ -132,15 +162,25 @@ class Toolbox:
         )
 
 
+def hosted_kind(kind: str) -> str:
+    """The kind of a hosted tool without the date of its version."""
+    return "web_search" if kind.startswith("web_search") else kind
+
+
 class _Gathering:
-    def __init__(self) -> None:
+    def __init__(self, at_provider: Set[str]) -> None:
+        self.hosted: dict[str, Tool] = {}
+        self._at_provider = at_provider
         self.functions: list[Function] = []
         self.withheld: list[Function] = []
         self.notes: list[str] = []
         self._names: set[str] = set()
         self._targets: set[Target] = set()
-        self._hosted: set[str] = set()
+        self._missing: set[str] = set()
         self._again = False
+        self._found: set[Target] = set()
+        self._deferrable: dict[Target, Deferred] = {}
+        self.deferred: list[Deferred] = []
 
     def add(self, tools: Sequence[Tool], *, again: bool = False) -> None:
         """Offer these. `again`: a tool that is there already is no mistake, histories repeat what they added."""
@@ -151,16 +191,16 @@ class _Gathering:
     def _add(self, tool: Tool) -> None:
         match tool.view:
             case FunctionTool() as view:
-                self._function(view, None)
+                self._function(tool, view, None)
             case CustomTool() as view:
-                self._custom(view, None)
-            case NamespaceTool(name=namespace, tools=raws, description=description):
+                self._custom(tool, view, None)
+            case NamespaceTool(name=namespace, tools=raws) as around:
                 for inner in parse_tools(raws, at=f"tools[{namespace!r}].tools"):
                     match inner.view:
                         case FunctionTool() as view:
-                            self._function(view, namespace, description)
+                            self._function(inner, view, around)
                         case CustomTool() as view:
-                            self._custom(view, namespace, description)
+                            self._custom(inner, view, around)
                         case _:
                             raise Unsupported(
                                 f"namespace '{namespace}' holds a tool of type '{inner.type}'; "
@@ -173,9 +213,8 @@ class _Gathering:
                     view.description or _SEARCH,
                     _schema(view.parameters) or _SEARCH_SCHEMA,
                 )
-            case ToolSearchTool():
-                # Every tool is offered from the start, deferred or not, so there is nothing left to search for.
-                self._note("tools.tool_search: every deferred tool is offered at once")
+            case ToolSearchTool() as view:
+                self._offer(_SEARCH_TARGET, view.description or _SEARCH, _QUERY_SCHEMA)
             case LocalShellTool():
                 self._offer(Target("local_shell", "local_shell"), _LOCAL_SHELL, _LOCAL_SHELL_SCHEMA)
             case ShellTool(environment=environment):
@@ -188,9 +227,11 @@ class _Gathering:
                 self._offer(Target("shell", "shell"), _SHELL, _SHELL_SCHEMA)
             case ApplyPatchTool():
                 self._offer(Target("apply_patch", "apply_patch"), _APPLY_PATCH, _APPLY_PATCH_SCHEMA)
+            case HostedTool(type=kind) if hosted_kind(kind) in self._at_provider:
+                self.hosted.setdefault(hosted_kind(kind), tool)
             case HostedTool(type=kind) if kind.startswith("web_search"):
                 # Codex declares it in every request (codex.md §4); refusing it would refuse Codex.
-                self._hosted.add(kind)
+                self._missing.add(kind)
                 self._note(f"tools.{kind}: this upstream has no web search, the tool is not offered")
             case HostedTool(type=kind):
                 raise Unsupported(
@@ -201,21 +242,39 @@ class _Gathering:
             case unknown:
                 raise Unsupported(f"tool type '{unknown.type}' is not known here", param="tools", code="invalid_value")
 
-    def _function(self, view: FunctionTool, namespace: str | None, about: str | None = None) -> None:
+    def _function(self, tool: Tool, view: FunctionTool, around: NamespaceTool | None) -> None:
+        target = Target("function", view.name, around.name if around is not None else None)
         self._offer(
-            Target("function", view.name, namespace),
-            _described(view.description, about),
+            target,
+            _described(view.description, around.description if around is not None else None),
             _schema(view.parameters) or _NO_PARAMETERS,
             strict=view.strict is True,
         )
+        if view.defer_loading and not self._again:
+            self._deferrable[target] = deferred(tool, view.name, view.description, around)
 
-    def _custom(self, view: CustomTool, namespace: str | None, about: str | None = None) -> None:
+    def _custom(self, tool: Tool, view: CustomTool, around: NamespaceTool | None) -> None:
+        target = Target("custom", view.name, around.name if around is not None else None)
         self._offer(
-            Target("custom", view.name, namespace),
-            _described(free_text(view), about),
+            target,
+            _described(free_text(view), around.description if around is not None else None),
             _CUSTOM_SCHEMA,
             custom=view,
         )
+        if view.defer_loading and not self._again:
+            self._deferrable[target] = deferred(tool, view.name, view.description, around)
+
+    def defer(self) -> None:
+        """Hold back what is only to be found, and was not found yet. Without a search of ours it is all on offer: then
+        the client searches, or nobody does."""
+        offered = {function.target for function in self.functions}
+        if _SEARCH_TARGET not in offered:
+            return
+        hidden = {
+            target: tool for target, tool in self._deferrable.items() if target in offered and target not in self._found
+        }
+        self.deferred = [*hidden.values()]
+        self.functions = [function for function in self.functions if function.target not in hidden]
 
     def _offer(
         self,
@@ -226,6 +285,8 @@ class _Gathering:
         strict: bool = False,
         custom: CustomTool | None = None,
     ) -> None:
+        if self._again:
+            self._found.add(target)
         if target in self._targets:
             if self._again:
                 return
@@ -239,19 +300,25 @@ class _Gathering:
 
     def chosen(self, choice: Choice) -> Choice:
         match choice:
-            case NamedTool(type=kind) if kind in self._hosted:
+            case NamedTool(type=kind) if kind in self._missing:
                 raise Unsupported(
                     f"tool choice '{kind}' names a tool this upstream does not have",
                     param="tool_choice",
                     code="unsupported_value",
                 )
             case AllowedTools(tools=tools):
-                allowed = [self._find(tool) for tool in tools if tool.type not in self._hosted]
+                kinds = {hosted_kind(tool.type) for tool in tools}
+                allowed = [
+                    self._find(tool)
+                    for tool in tools
+                    if tool.type not in self._missing and hosted_kind(tool.type) not in self.hosted
+                ]
+                self.hosted = {kind: tool for kind, tool in self.hosted.items() if kind in kinds}
                 # Only what may be called is offered: the one form of the rule every server keeps to (mapping.md §4).
                 self.withheld = [function for function in self.functions if function not in allowed]
                 self.functions = [function for function in self.functions if function in allowed]
                 self._note("tool_choice.allowed_tools: only the allowed tools are offered")
-                return choice.mode if self.functions else "none"
+                return choice.mode if self.functions or self.hosted else "none"
             case _:
                 return choice
 
@@ -332,7 +399,12 @@ _APPLY_PATCH_SCHEMA = (
     b'"type":{"type":"string","enum":["create_file","update_file","delete_file"]},'
     b'"path":{"type":"string"},"diff":{"type":"string"}},"required":["type","path"]}'
 )
+_SEARCH_TARGET = Target("server_search", "tool_search")
 _SEARCH = "Searches for further tools. The tools it finds can be called afterwards."
+_QUERY_SCHEMA = (
+    b'{"type":"object","properties":{"query":{"type":"string","description":"What the tool should be able to do."}},'
+    b'"required":["query"]}'
+)
 _SEARCH_SCHEMA = (
     b'{"type":"object","properties":{"query":{"type":"string"},"limit":{"type":"integer"}},"required":["query"]}'
 )

@@ -20,6 +20,7 @@ from rejoinder.wire.items import (
     AgentMessage,
     ApplyPatchCall,
     ApplyPatchCallOutput,
+    CacheBreakpoint,
     Compaction,
     CompactionTrigger,
     ConfigurationUpdate,
@@ -29,6 +30,7 @@ from rejoinder.wire.items import (
     FunctionCall,
     FunctionCallOutput,
     HostedCall,
+    ImageCall,
     Item,
     ItemReference,
     LocalShellCall,
@@ -46,25 +48,30 @@ from rejoinder.wire.items import (
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-class Text(Struct, frozen=True, gc=False):
+class Text(Struct, frozen=True):
+    """`cached` says that the prompt up to here is worth keeping in the provider's cache."""
+
     text: str
+    cached: CacheBreakpoint | None = None
 
 
-class Image(Struct, frozen=True, gc=False):
+class Image(Struct, frozen=True):
     """`url` is `https:` or `data:`."""
 
     url: str | None
     file_id: str | None
     detail: str | None
+    cached: CacheBreakpoint | None = None
 
 
-class File(Struct, frozen=True, gc=False):
+class File(Struct, frozen=True):
     """`data` is a data URL."""
 
     data: str | None
     file_id: str | None
     url: str | None
     name: str | None
+    cached: CacheBreakpoint | None = None
 
 
 class Audio(Struct, frozen=True, gc=False):
@@ -91,12 +98,18 @@ class CallPart(Struct, frozen=True, gc=False):
     arguments: str
 
 
+PICTURE = Text("[the picture the assistant made]")
+"""What goes before a picture that a model made and that is shown to it by the user."""
+
 Piece = Text | Image | File | Audio | Refusal
 
 
 class Result(Struct, frozen=True):
+    """`failed`: the client says that the call did not do what it should."""
+
     call_id: str
     pieces: tuple[Piece, ...]
+    failed: bool = False
 
 
 class Turn(Struct):
@@ -110,8 +123,9 @@ def turns(items: Sequence[Item], toolbox: Toolbox, opened: Mapping[str, Envelope
     Raises Unsupported for an item no dialect that is built on turns can say.
     """
     found: list[Turn] = []
+    searches = _Searches(items)
     for item in _after_open_calls(items):
-        role, parts = _said(item, toolbox, opened)
+        role, parts = _said(item, toolbox, opened, searches)
         if not parts:
             continue
         # A turn is a maximal run of one role, but user and system messages stay one by one.
@@ -152,6 +166,8 @@ def call_id_of(item: Item) -> str | None:
     match item.view:
         case LocalShellCallOutput(id=id_, call_id=call_id):
             return call_id or id_
+        case ToolSearchCall(execution="server") | ToolSearchOutput(execution="server"):
+            return None
         case (
             FunctionCall(call_id=call_id)
             | FunctionCallOutput(call_id=call_id)
@@ -216,11 +232,11 @@ def _reordered(items: Sequence[Item]) -> Iterator[Item]:
 
 def _ends_a_turn(item: Item) -> bool:
     view = item.view
-    return isinstance(view, AgentMessage) or (isinstance(view, Message) and view.role != "assistant")
+    return isinstance(view, AgentMessage | ImageCall) or (isinstance(view, Message) and view.role != "assistant")
 
 
 def _said(
-    item: Item, toolbox: Toolbox, opened: Mapping[str, Envelope]
+    item: Item, toolbox: Toolbox, opened: Mapping[str, Envelope], searches: "_Searches"
 ) -> tuple[Role, Sequence[Piece | Thought | CallPart | Result]]:
     match item.view:
         case Message(role=role, content=content):
@@ -244,13 +260,13 @@ def _said(
             return "assistant", [CallPart(call_id, _fixed(toolbox, "shell"), _json(shell_action))]
         case ApplyPatchCall(call_id=call_id, operation=operation):
             return "assistant", [CallPart(call_id, _fixed(toolbox, "apply_patch"), _json(operation))]
-        case ToolSearchCall(call_id=str(call_id), arguments=raw):
+        case ToolSearchCall(call_id=str(call_id), arguments=raw) if call_id_of(item) is not None:
             return "assistant", [CallPart(call_id, _fixed(toolbox, "tool_search"), bytes(raw).decode())]
         case (
-            FunctionCallOutput(call_id=str(call_id), output=output)
-            | CustomToolCallOutput(call_id=call_id, output=output)
+            FunctionCallOutput(call_id=str(call_id), output=output, status=status)
+            | CustomToolCallOutput(call_id=call_id, output=output, status=status)
         ):
-            return "tool", [Result(call_id, pieces(output))]
+            return "tool", [Result(call_id, pieces(output), status == "incomplete")]
         case LocalShellCallOutput(output=output):
             answered = call_id_of(item)
             assert answered is not None
@@ -258,12 +274,26 @@ def _said(
         case ShellCallOutput(call_id=call_id, output=outputs):
             return "tool", [Result(call_id, (Text(_json(outputs)),))]
         case ApplyPatchCallOutput(call_id=call_id, status=status, output=text):
-            return "tool", [Result(call_id, (Text(text if text is not None else status),))]
-        case ToolSearchOutput(call_id=str(call_id), tools=tools):
+            return "tool", [Result(call_id, (Text(text if text is not None else status),), status == "failed")]
+        case ToolSearchOutput(call_id=str(call_id), tools=tools) if call_id_of(item) is not None:
             return "tool", [Result(call_id, (Text(_json(tools)),))]
-        case ToolSearchCall() | ToolSearchOutput() | AdditionalTools() | ConfigurationUpdate() | HostedCall():
-            # What a server searched is offered as tools, settings are read by the prompt, and a record of something
-            # another provider did on its own side has no words in this dialect (mapping.md §2).
+        case ToolSearchCall(arguments=raw):
+            if (asked := searches.asked()) is None:
+                return "assistant", ()
+            return "assistant", [CallPart(asked, _fixed(toolbox, "server_search"), bytes(raw).decode())]
+        case ToolSearchOutput(tools=tools):
+            if (answered := searches.answered()) is None:
+                return "assistant", ()
+            return "tool", [Result(answered, (Text(_json(tools)),))]
+        case AdditionalTools() | ConfigurationUpdate() | HostedCall():
+            # Settings are read by the prompt, and a record of something another provider did on its own side has no
+            # words in this dialect (mapping.md §2).
+            return "assistant", ()
+        case ImageCall(result=str(result)) as image:
+            # No protocol but Gemini's lets a model say a picture, so it is shown to it (mapping.md §7).
+            url = f"data:image/{image.output_format or 'png'};base64,{result}"
+            return "user", (PICTURE, Image(url, None, None))
+        case ImageCall():
             return "assistant", ()
         case FunctionCallOutput() | ItemReference():
             raise AssertionError("lineage pairs every output and resolves every reference")
@@ -273,8 +303,40 @@ def _said(
             )
 
 
-def _fixed(toolbox: Toolbox, kind: Literal["local_shell", "shell", "apply_patch", "tool_search"]) -> str:
-    return toolbox.name_of(Target(kind, kind))
+class _Searches:
+    """Searches a server ran have no call id, so they are paired by their order, and numbered by it. In a history that
+    was put together one may be there without the other: then it is not said."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._count = 0
+        self._open: deque[str] = deque()
+        asked = answered = 0
+        for item in items:
+            match item.view:
+                case ToolSearchCall(call_id=None):
+                    asked += 1
+                case ToolSearchOutput(call_id=None) if answered < asked:
+                    answered += 1
+                case _:
+                    pass
+        self._answered = answered
+
+    def asked(self) -> str | None:
+        if self._count == self._answered:
+            return None
+        self._count += 1
+        self._open.append(f"search_{self._count}")
+        return self._open[-1]
+
+    def answered(self) -> str | None:
+        return self._open.popleft() if self._open else None
+
+
+Fixed = Literal["local_shell", "shell", "apply_patch", "tool_search", "server_search"]
+
+
+def _fixed(toolbox: Toolbox, kind: Fixed) -> str:
+    return toolbox.name_of(Target(kind, "tool_search" if kind == "server_search" else kind))
 
 
 def pieces(content: Content) -> tuple[Piece, ...]:
@@ -286,12 +348,12 @@ def pieces(content: Content) -> tuple[Piece, ...]:
 
 def _piece(part: Part) -> Piece:
     if part.type in TEXT_TYPES:
-        return Text(part.text or "")
+        return Text(part.text or "", part.prompt_cache_breakpoint)
     match part.type:
         case "input_image" | "image" | "computer_screenshot":
-            return Image(part.image_url, part.file_id, part.detail)
+            return Image(part.image_url, part.file_id, part.detail, part.prompt_cache_breakpoint)
         case "input_file":
-            return File(part.file_data, part.file_id, part.file_url, part.filename)
+            return File(part.file_data, part.file_id, part.file_url, part.filename, part.prompt_cache_breakpoint)
         case "input_audio" if part.input_audio is not None:
             return Audio(part.input_audio.data, part.input_audio.format)
         case "refusal":
