@@ -1,20 +1,22 @@
-"""What a scripted provider answers, down to the wire (provider-chat.md §5, §7, §8).
+"""The words of a script: what a provider answers, whatever protocol it speaks.
 
 Every step becomes a list of actions (`Head`, `bytes`, `Pause`, `Stall`, `Cut`, `Reset`), so a test that needs a fault
-nobody has thought of writes the actions itself, in a `Wire`. Most tests need only the small functions in the middle of
-this file: `answer` with `text`, `thought`, `refusal` and `calls`, and `HttpError`, `silence`, `death`, `raw`.
+nobody has thought of writes the actions itself, in a `Wire`. Most tests need only the small functions at the end of
+this file: `answer` with `text`, `thought`, `refusal` and `calls`, and `HttpError`, `silence`, `death`, `raw`. The
+request knows the wire form of an answer to it, so one script serves every protocol.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from tests.upstreams.sent import SentChat
-from tests.upstreams.strictness import Json
+from typing_extensions import TypeVar
+
+if TYPE_CHECKING:
+    from tests.upstreams.sent import SentChat
 
 CREATED = 1_700_000_000
-"""The `created` of every answer: a script has no clock."""
+"""When every answer was made: a script has no clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,21 @@ class Reset:
 Action = Head | bytes | Pause | Stall | Cut | Reset
 
 
-class Step(Protocol):
+class Asked(Protocol):
+    """A request that knows how its provider writes an answer to it."""
+
+    def answered(self, answer: "Answer") -> Iterable[Action]: ...
+
+    def refused(self, error: "HttpError") -> Iterable[Action]: ...
+
+
+Request = TypeVar("Request", bound=Asked, contravariant=True, default="SentChat")
+
+
+class Step(Protocol[Request]):
     """One answer of the script."""
 
-    def actions(self, request: SentChat) -> Iterable[Action]: ...
+    def actions(self, request: Request) -> Iterable[Action]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """Reasoning in one of its three places (§6); a signature comes in a fragment of its own."""
+    """Reasoning. Without pieces it is not shown, and only its signature comes.
+
+    `place` is the field of Chat Completions it comes in (provider-chat.md §6). `signature` is what the provider wants
+    back byte for byte: Anthropic's `signature`, Gemini's `thoughtSignature`, the `encrypted_content` of Responses.
+    Providers that always sign make one up when there is none; `""` is none at all, as a compatible server has it.
+    """
 
     pieces: tuple[str, ...]
     place: Literal["reasoning_content", "reasoning", "reasoning_details"] = "reasoning_content"
@@ -101,12 +119,16 @@ CallStyle = Literal[
     "object",  # arguments as an object
     "no_arguments",  # arguments left out
     "late_name",  # the name on the last fragment
+    "done_only",  # no delta, the arguments come with the end of the item (Responses)
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Calls of one turn and the way their deltas come (§7)."""
+    """Calls of one turn and the way their deltas come (provider-chat.md §7).
+
+    Most ways are those of compatible Chat Completions servers; a provider refuses to play a way it does not have.
+    """
 
     calls: tuple[ToolCall, ...]
     style: CallStyle = "fragments"
@@ -120,24 +142,34 @@ class LegacyCall:
     fragments: tuple[str, ...]
 
 
-Part = Text | Refusal | Thought | Calls | LegacyCall
+class Native:
+    """A word that one protocol alone has; it is defined where that protocol is written."""
+
+    __slots__ = ()
+
+
+Part = Text | Refusal | Thought | Calls | LegacyCall | Native
+
+
+class Unsayable(Exception):
+    """Raised when a script has a word that the protocol of its provider lacks."""
+
+    def __init__(self, protocol: str, word: object) -> None:
+        super().__init__(f"{protocol} has no form for {word!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
+    """Tokens as OpenAI counts them: `cached` and `written` are among the `prompt`, `reasoning` among the `completion`.
+
+    `cached` were read from the cache, `written` into it, by the providers that count them.
+    """
+
     prompt: int = 11
     completion: int = 7
     cached: int = 0
     reasoning: int = 0
-
-    def json(self) -> dict[str, Json]:
-        return {
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.prompt + self.completion,
-            "prompt_tokens_details": {"cached_tokens": self.cached},
-            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
-        }
+    written: int = 0
 
 
 UsagePlace = Literal[
@@ -151,7 +183,12 @@ UsagePlace = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What goes wrong after `after` chunks, the role chunk included. `end` is a body that simply stops (§7)."""
+    """What goes wrong after `after` pieces. `end` is a body that simply stops (provider-chat.md §7).
+
+    The first piece is the opening (the role chunk, `message_start`, `response.created`; nothing at all with Gemini),
+    and then every piece of text, thought and argument is one: the same moment in every protocol, as far as they have
+    it.
+    """
 
     kind: Literal["cut", "reset", "stall", "end", "error", "bad_json"]
     after: int
@@ -163,18 +200,22 @@ class Answer:
 
     parts: tuple[Part, ...]
     finish: str | None = None
+    """Why it ends: a `finish_reason` of Chat Completions, which every provider translates, or a word of its own."""
+
     usage: Usage = Usage()
     usage_place: UsagePlace = "after"
     done: bool = True
+    """Say that this is the end: `[DONE]`, or `message_stop`. Other protocols have no such word."""
+
     delay: float = 0
     """Seconds before the head."""
 
     gap: float = 0
-    """Seconds before every chunk but the first."""
+    """Seconds before every piece but the first."""
 
     trouble: Trouble | None = None
     always_json: bool = False
-    """Answer with a JSON body even when a stream was asked for (§7)."""
+    """Answer with a JSON body even when a stream was asked for (provider-chat.md §7)."""
 
     @property
     def finish_reason(self) -> str:
@@ -184,85 +225,29 @@ class Answer:
             return "tool_calls"
         return "function_call" if any(isinstance(part, LegacyCall) for part in self.parts) else "stop"
 
-    def actions(self, request: SentChat) -> Iterator[Action]:
+    def actions(self, request: Asked) -> Iterator[Action]:
         if self.delay:
             yield Pause(self.delay)
-        if self.always_json or not request.stream:
-            yield from self._whole(request)
-        else:
-            yield Head()
-            yield from self._streamed(request)
-
-    def _whole(self, request: SentChat) -> Iterator[Action]:
-        choice: Json = {"index": 0, "message": _message(self.parts), "finish_reason": self.finish_reason}
-        whole: dict[str, Json] = {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": CREATED,
-            "model": request.model,
-            "choices": [choice],
-        }
-        if self.usage_place != "never":
-            whole["usage"] = self.usage.json()
-        body = json.dumps(whole).encode()
-        head = Head(200, {"content-type": "application/json", "content-length": str(len(body))})
-        match self.trouble:
-            case None:
-                yield from (head, body)
-            case Trouble(kind="cut" | "end"):
-                yield from (head, body[: len(body) // 2], Cut())
-            case Trouble(kind="reset"):
-                yield from (head, body[: len(body) // 2], Reset())
-            case Trouble(kind="stall"):
-                yield from (head, body[: len(body) // 2], Stall())
-            case Trouble(kind="bad_json"):
-                yield from (head, b"x" * len(body))
-            case Trouble(kind="error"):
-                body = json.dumps({"error": _PROVIDER_ERROR}).encode()
-                yield from (Head(200, {"content-type": "application/json"}), body)
-
-    def _streamed(self, request: SentChat) -> Iterator[Action]:
-        for number, chunk in enumerate(self._chunks(request)):
-            if self.trouble and number == self.trouble.after:
-                yield from _TROUBLES[self.trouble.kind]
-                return
-            if number and self.gap:
-                yield Pause(self.gap)
-            yield _frame({"id": "chatcmpl-1", "created": CREATED, "model": request.model, **chunk})
-        if self.done:
-            yield b"data: [DONE]\n\n"
-
-    def _chunks(self, request: SentChat) -> Iterator[dict[str, Json]]:
-        """The chunks without what is the same on all of them."""
-        usage: dict[str, Json] = {"usage": self.usage.json()}
-        everywhere = usage if self.usage_place == "every" else {}
-        first: dict[str, Json] = {"role": "assistant", "content": ""}
-        for delta in (first, *_deltas(self.parts)):
-            yield _chunk({"index": 0, "delta": delta, "finish_reason": None}) | everywhere
-        last: dict[str, Json] = {"index": 0, "delta": {}, "finish_reason": self.finish_reason}
-        if self.usage_place == "choice":
-            last |= usage
-        yield _chunk(last) | (usage if self.usage_place in ("finish", "every") else {})
-        if self.usage_place == "after" and request.stream_options.include_usage:
-            yield {"object": "chat.completion.chunk", "choices": [], **usage}
+        yield from request.answered(self)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpError:
-    """An error before the first byte of an answer. `raw` replaces the envelope (§8 lists the variants)."""
+    """An error before the first byte of an answer, in the provider's envelope. `raw` replaces the envelope.
+
+    `type`, `code` and `param` appear where the envelope has a place for them; without a `type` the status tells it.
+    """
 
     status: int
     message: str = "something is wrong"
-    type: str = "invalid_request_error"
+    type: str | None = None
     code: str | None = None
     param: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     raw: bytes | None = None
 
-    def actions(self, request: SentChat) -> Iterator[Action]:
-        yield Head(self.status, {"content-type": "application/json", **self.headers})
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        yield json.dumps({"error": error}).encode() if self.raw is None else self.raw
+    def actions(self, request: Asked) -> Iterable[Action]:
+        return request.refused(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +256,7 @@ class Wire:
 
     script: tuple[Action, ...]
 
-    def actions(self, request: SentChat) -> Iterable[Action]:
+    def actions(self, request: Asked) -> Iterable[Action]:
         return self.script
 
 
@@ -335,119 +320,3 @@ def raw(*pieces: bytes, status: int = 200, content_type: str = "text/event-strea
     for piece in pieces:
         paced += [piece, Pause(gap)] if gap else [piece]
     return Wire((Head(status, {"content-type": content_type}), *paced))
-
-
-_PROVIDER_ERROR: dict[str, Json] = {
-    "message": "The server had an error",
-    "type": "server_error",
-    "code": "server_error",
-}
-
-
-def _frame(value: Json) -> bytes:
-    return b"data: " + json.dumps(value).encode() + b"\n\n"
-
-
-_TROUBLES: Mapping[str, tuple[Action, ...]] = {
-    "cut": (Cut(),),
-    "reset": (Reset(),),
-    "stall": (Stall(),),
-    "end": (),
-    "error": (_frame({"error": _PROVIDER_ERROR}),),
-    "bad_json": (b'data: {"choices": [{"delta": {"content": \n\n', b"data: [DONE]\n\n"),
-}
-
-
-def _chunk(choice: dict[str, Json]) -> dict[str, Json]:
-    return {"object": "chat.completion.chunk", "choices": [choice]}
-
-
-def _deltas(parts: Iterable[Part]) -> Iterator[Mapping[str, Json]]:
-    for part in parts:
-        match part:
-            case Text(pieces=pieces):
-                yield from ({"content": piece} for piece in pieces)
-            case Refusal(pieces=pieces):
-                yield from ({"refusal": piece} for piece in pieces)
-            case Thought(place="reasoning_details"):
-                yield from ({"reasoning_details": [one]} for one in _details(part))
-            case Thought(pieces=pieces, place=place):
-                yield from ({str(place): piece} for piece in pieces)
-            case Calls(calls=calls, style=style):
-                yield from ({"tool_calls": fragments} for fragments in _call_deltas(calls, style))
-            case LegacyCall(name=name, fragments=fragments):
-                yield {"function_call": {"name": name, "arguments": ""}}
-                yield from ({"function_call": {"arguments": piece}} for piece in fragments)
-
-
-def _details(part: Thought) -> Iterator[dict[str, Json]]:
-    common: dict[str, Json] = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
-    for piece in part.pieces:
-        yield common | {"text": piece}
-    if part.signature is not None:
-        yield common | {"signature": part.signature}
-
-
-def _call_deltas(calls: Sequence[ToolCall], style: CallStyle) -> Iterator[list[Json]]:
-    """The arrays of `delta.tool_calls`, one per chunk."""
-    each = [_fragments(one, style, position) for position, one in enumerate(calls)]
-    if style == "together":
-        yield [fragment for fragments in each for fragment in fragments]
-    elif style == "interleaved":
-        for round_ in range(max(len(fragments) for fragments in each)):
-            yield from ([fragments[round_]] for fragments in each if round_ < len(fragments))
-    else:
-        yield from ([fragment] for fragments in each for fragment in fragments)
-
-
-def _fragments(one: ToolCall, style: CallStyle, position: int) -> list[Json]:
-    indexes = {"same_index": 0, "from_one": position + 1, "gaps": position * 2}
-    index: dict[str, Json] = {} if style == "no_index" else {"index": indexes.get(style, position)}
-    ids: dict[str, dict[str, Json]] = {"no_id": {}, "empty_id": {"id": ""}}
-    head: dict[str, Json] = {**index, **ids.get(style, {"id": one.id}), "type": "function"}
-    match style:
-        case "whole" | "together":
-            return [head | {"function": {"name": one.name, "arguments": one.arguments}}]
-        case "object":
-            return [head | {"function": {"name": one.name, "arguments": json.loads(one.arguments)}}]
-        case "no_arguments":
-            return [head | {"function": {"name": one.name}}]
-        case "id_everywhere":
-            return [head | {"function": {"name": one.name, "arguments": piece}} for piece in one.fragments]
-        case "late_name":
-            start: list[Json] = [head | {"function": {"arguments": piece}} for piece in one.fragments]
-            return [*start, index | {"function": {"name": one.name, "arguments": ""}}]
-        case _:
-            rest: list[Json] = [index | {"function": {"arguments": piece}} for piece in one.fragments]
-            return [head | {"function": {"name": one.name, "arguments": ""}}, *rest]
-
-
-def _message(parts: Iterable[Part]) -> Json:
-    """The message of an answer that is not streamed."""
-    message: dict[str, Json] = {"role": "assistant", "content": None}
-    for part in parts:
-        match part:
-            case Text(pieces=pieces):
-                before = message["content"]
-                message["content"] = (before if isinstance(before, str) else "") + "".join(pieces)
-            case Refusal(pieces=pieces):
-                message["refusal"] = "".join(pieces)
-            case Thought(place="reasoning_details", pieces=pieces):
-                entry: dict[str, Json] = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
-                entry |= {"text": "".join(pieces), "signature": part.signature}
-                message |= {"reasoning": "".join(pieces), "reasoning_details": [entry]}
-            case Thought(place=place, pieces=pieces):
-                message[place] = "".join(pieces)
-            case Calls(calls=calls, style=style):
-                message["tool_calls"] = [_whole_call(one, style) for one in calls]
-            case LegacyCall(name=name, fragments=fragments):
-                message["function_call"] = {"name": name, "arguments": "".join(fragments)}
-    return message
-
-
-def _whole_call(one: ToolCall, style: CallStyle) -> Json:
-    function: dict[str, Json] = {"name": one.name}
-    if style != "no_arguments":
-        function["arguments"] = json.loads(one.arguments) if style == "object" else one.arguments
-    ids: dict[str, dict[str, Json]] = {"no_id": {}, "empty_id": {"id": ""}}
-    return {**ids.get(style, {"id": one.id}), "type": "function", "function": function}

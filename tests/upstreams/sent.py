@@ -1,12 +1,17 @@
-"""A Chat Completions request as it arrived at a scripted provider (provider-chat.md §2, §3)."""
+"""A request as it arrived at a scripted provider, and a Chat Completions request (provider-chat.md §2, §3)."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from tests.upstreams.strictness import Objection
+from tests.upstreams import chat_wire
+from tests.upstreams.anthropic_sent import SentAnthropic
+from tests.upstreams.gemini_sent import SentGemini
+from tests.upstreams.objection import Objection
+from tests.upstreams.responses_sent import SentResponses
+from tests.upstreams.script import Action, Answer, HttpError
 
 
 class SentFunction(msgspec.Struct, frozen=True):
@@ -76,6 +81,13 @@ class SentChat(msgspec.Struct, frozen=True):
     reasoning_effort: str | None = None
     response_format: msgspec.Raw = msgspec.Raw(b"null")
 
+    def answered(self, answer: Answer) -> Iterable[Action]:
+        usage = self.stream_options.include_usage
+        return chat_wire.answered(answer, model=self.model, stream=self.stream, include_usage=usage)
+
+    def refused(self, error: HttpError) -> Iterable[Action]:
+        return chat_wire.refused(error)
+
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
@@ -87,12 +99,34 @@ class SentRequest:
     body: bytes
     at: float
     objection: Objection | None
+    query: Mapping[str, str] = field(default_factory=dict)
+    number: int = 1
+    """Its place among the requests of its provider, from 1."""
+
     left: threading.Event = field(default_factory=threading.Event)
     """Set when the client goes away before the answer is out, or the provider is closed before that."""
 
     @property
     def chat(self) -> SentChat:
         return msgspec.json.decode(self.body, type=SentChat)
+
+    @property
+    def anthropic(self) -> SentAnthropic:
+        request = msgspec.json.decode(self.body, type=SentAnthropic)
+        return msgspec.structs.replace(request, number=self.number)
+
+    @property
+    def gemini(self) -> SentGemini:
+        request = msgspec.json.decode(self.body, type=SentGemini)
+        model, _, method = self.path.rpartition("/")[2].partition(":")
+        stream = method == "streamGenerateContent"
+        sse = self.query.get("alt") == "sse"
+        return msgspec.structs.replace(request, model=model, stream=stream, sse=sse, number=self.number)
+
+    @property
+    def responses(self) -> SentResponses:
+        request = msgspec.json.decode(self.body, type=SentResponses)
+        return msgspec.structs.replace(request, body=self.body, number=self.number)
 
     @property
     def fields(self) -> Mapping[str, msgspec.Raw]:

@@ -5,13 +5,13 @@ It reads JSON values rather than structs, because most of what it looks for is t
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
-Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+from tests.upstreams.objection import Json as Json  # the word is at home there, and known from here
+from tests.upstreams.objection import Objection as Objection
+from tests.upstreams.openai_values import an_array, an_object, body_of, expect, name_of, only_known, text_of
 
 FIELDS = frozenset(
     {
@@ -102,16 +102,6 @@ _FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
     "thinking": (dict,),
 }
 
-_TYPE_NAMES = {
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a decimal",
-    type(None): "null",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Strictness:
@@ -166,23 +156,9 @@ DEEPSEEK = Strictness(
 )
 
 
-class Objection(Exception):
-    """Raised when a request breaks a rule; carries what the error envelope says (§8)."""
-
-    def __init__(self, message: str, param: str | None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
-        self.code = code
-
-    def body(self) -> bytes:
-        error = {"message": self.message, "type": "invalid_request_error", "param": self.param, "code": self.code}
-        return json.dumps({"error": error}).encode()
-
-
 def check(body: bytes, strictness: Strictness) -> None:
     """Raise Objection when a provider with these rules would answer 400 to this body."""
-    request = _parsed(body)
+    request = body_of(body)
     for name in request:
         if name not in strictness.fields:
             raise Objection(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
@@ -193,83 +169,11 @@ def check(body: bytes, strictness: Strictness) -> None:
         raise Objection("you must provide a model parameter", None)
     for name, types in _FIELD_TYPES.items():
         if name in request:
-            _expect(request[name], types, name)
+            expect(request[name], types, name)
     _check_limits(request)
     _check_tools(request, strictness)
     _check_format(request.get("response_format"))
     _check_messages(request, strictness)
-
-
-def _parsed(body: bytes) -> dict[str, Json]:
-    try:
-        request: Json = json.loads(body.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
-    except ValueError as error:
-        message = f"We could not parse the JSON body of your request. ({error})"
-        raise Objection(message, None) from None
-    if not isinstance(request, dict):
-        raise _wrong_type(request, (dict,), "body")
-    return request
-
-
-def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    whole = dict(pairs)
-    if len(whole) < len(pairs):
-        raise ValueError("a key appears twice in one object")
-    return whole
-
-
-def _no_constants(name: str) -> Json:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _expect(value: Json, types: tuple[type, ...], path: str) -> None:
-    # bool is an int to Python, not to JSON.
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        raise _wrong_type(value, types, path)
-
-
-def _wrong_type(value: Json, types: tuple[type, ...], path: str) -> Objection:
-    wanted = " or ".join(_TYPE_NAMES[one] for one in types)
-    message = f"Invalid type for '{path}': expected {wanted}, but got {_TYPE_NAMES[type(value)]} instead."
-    return Objection(message, path, "invalid_type")
-
-
-def _object(value: Json, path: str) -> dict[str, Json]:
-    if not isinstance(value, dict):
-        raise _wrong_type(value, (dict,), path)
-    return value
-
-
-def _array(value: Json, path: str) -> list[Json]:
-    """A list with something in it; no provider takes an empty one (§4)."""
-    if not isinstance(value, list):
-        raise _wrong_type(value, (list,), path)
-    if not value:
-        message = (
-            f"Invalid '{path}': empty array. Expected an array with minimum length 1, but got an empty array instead."
-        )
-        raise Objection(message, path, "empty_array")
-    return value
-
-
-def _text(value: Json, path: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong_type(value, (str,), path)
-    return value
-
-
-def _name(value: Json, path: str) -> str:
-    name = _text(value, path)
-    if not _NAME.fullmatch(name):
-        message = f"Invalid '{path}': expected a string that matches the pattern '^[a-zA-Z0-9_-]{{1,64}}$'."
-        raise Objection(message, path, "invalid_value")
-    return name
-
-
-def _known(fields: Mapping[str, Json], known: frozenset[str], path: str) -> None:
-    for name in fields:
-        if name not in known:
-            raise Objection(f"Unknown parameter: '{path}.{name}'.", f"{path}.{name}", "unknown_parameter")
 
 
 def _check_limits(request: Mapping[str, Json]) -> None:
@@ -290,17 +194,17 @@ def _check_tools(request: Mapping[str, Json], strictness: Strictness) -> None:
                 raise Objection(message, name)
         return
     declared: set[str] = set()
-    for index, one in enumerate(_array(request["tools"], "tools")):
+    for index, one in enumerate(an_array(request["tools"], "tools")):
         path = f"tools[{index}]"
-        tool = _object(one, path)
-        kind = _text(tool.get("type"), f"{path}.type")
+        tool = an_object(one, path)
+        kind = text_of(tool.get("type"), f"{path}.type")
         if kind != "function" and not (kind == "custom" and strictness.custom_tools):
             message = f"Invalid value: '{kind}'. Supported values are: 'function'."
             raise Objection(message, f"{path}.type", "invalid_value")
-        _known(tool, frozenset({"type", kind}), path)
+        only_known(tool, frozenset({"type", kind}), path)
         path = f"{path}.{kind}"
-        definition = _object(tool.get(kind), path)
-        name = _name(definition.get("name"), f"{path}.name")
+        definition = an_object(tool.get(kind), path)
+        name = name_of(definition.get("name"), f"{path}.name")
         if name in declared:
             raise Objection(f"Tool names must be unique, but '{name}' is declared twice.", f"{path}.name")
         declared.add(name)
@@ -310,19 +214,19 @@ def _check_tools(request: Mapping[str, Json], strictness: Strictness) -> None:
 
 
 def _check_function(function: Mapping[str, Json], path: str) -> None:
-    _known(function, frozenset({"name", "description", "parameters", "strict"}), path)
+    only_known(function, frozenset({"name", "description", "parameters", "strict"}), path)
     if "description" in function:
-        _expect(function["description"], (str,), f"{path}.description")
+        expect(function["description"], (str,), f"{path}.description")
     if "strict" in function:
-        _expect(function["strict"], (bool, type(None)), f"{path}.strict")
-    schema = _object(function.get("parameters", {"type": "object", "properties": {}}), f"{path}.parameters")
+        expect(function["strict"], (bool, type(None)), f"{path}.strict")
+    schema = an_object(function.get("parameters", {"type": "object", "properties": {}}), f"{path}.parameters")
     if schema.get("type") != "object":
         message = (
             f"Invalid schema for function '{function['name']}': schema must be a JSON Schema of 'type: \"object\"'."
         )
         raise Objection(message, f"{path}.parameters", "invalid_function_parameters")
     if function.get("strict") is True:
-        properties = _object(schema.get("properties", {}), f"{path}.parameters.properties")
+        properties = an_object(schema.get("properties", {}), f"{path}.parameters.properties")
         required = schema.get("required", [])
         complete = isinstance(required, list) and {*properties} == {one for one in required if isinstance(one, str)}
         if not complete or schema.get("additionalProperties") is not False:
@@ -338,9 +242,9 @@ def _check_tool_choice(choice: Json, declared: set[str], strictness: Strictness)
             message = f"Invalid value: '{choice}'. Supported values are: {values}."
             raise Objection(message, "tool_choice", "invalid_value")
         return
-    named = _object(choice, "tool_choice")
-    kind = _text(named.get("type"), "tool_choice.type")
-    name = _object(named.get(kind), f"tool_choice.{kind}").get("name")
+    named = an_object(choice, "tool_choice")
+    kind = text_of(named.get("type"), "tool_choice.type")
+    name = an_object(named.get(kind), f"tool_choice.{kind}").get("name")
     if name not in declared:
         message = f"Invalid value for 'tool_choice': no function named {name} was specified in the 'tools' parameter."
         raise Objection(message, "tool_choice")
@@ -349,16 +253,16 @@ def _check_tool_choice(choice: Json, declared: set[str], strictness: Strictness)
 def _check_format(value: Json) -> None:
     if value is None:
         return
-    form = _object(value, "response_format")
+    form = an_object(value, "response_format")
     kind = form.get("type")
     if kind not in ("text", "json_object", "json_schema"):
         message = f"Invalid value: '{kind}'. Supported values are: 'json_object', 'json_schema', and 'text'."
         raise Objection(message, "response_format.type", "invalid_value")
     if kind == "json_schema":
-        schema = _object(form.get("json_schema"), "response_format.json_schema")
-        _known(schema, frozenset({"name", "schema", "strict", "description"}), "response_format.json_schema")
-        _name(schema.get("name"), "response_format.json_schema.name")
-        _object(schema.get("schema", {}), "response_format.json_schema.schema")
+        schema = an_object(form.get("json_schema"), "response_format.json_schema")
+        only_known(schema, frozenset({"name", "schema", "strict", "description"}), "response_format.json_schema")
+        name_of(schema.get("name"), "response_format.json_schema.name")
+        an_object(schema.get("schema", {}), "response_format.json_schema.schema")
 
 
 def _check_messages(request: Mapping[str, Json], strictness: Strictness) -> None:
@@ -366,10 +270,10 @@ def _check_messages(request: Mapping[str, Json], strictness: Strictness) -> None
     disabled = isinstance(thinking, dict) and thinking.get("type") == "disabled"
     waiting: list[str] = []
     before = ""
-    for index, one in enumerate(_array(request["messages"], "messages")):
+    for index, one in enumerate(an_array(request["messages"], "messages")):
         path = f"messages[{index}]"
-        message = _object(one, path)
-        role = _text(message.get("role"), f"{path}.role")
+        message = an_object(one, path)
+        role = text_of(message.get("role"), f"{path}.role")
         if role not in strictness.roles:
             values = ", ".join(f"'{known}'" for known in sorted(strictness.roles))
             text = f"Invalid value: '{role}'. Supported values are: {values}."
@@ -381,7 +285,7 @@ def _check_messages(request: Mapping[str, Json], strictness: Strictness) -> None
         if strictness.alternation and role == before == "user":
             raise Objection("Conversation roles must alternate user/assistant/user/assistant/...", f"{path}.role")
         extra = strictness.assistant_fields if role == "assistant" else frozenset()
-        _known(message, _MESSAGE_FIELDS[role] | extra, path)
+        only_known(message, _MESSAGE_FIELDS[role] | extra, path)
         calls = _calls(message, path, strictness) if role == "assistant" else []
         _check_content(message, role, path, strictness, calling=bool(calls))
         if role == "tool":
@@ -404,7 +308,7 @@ def _unanswered(waiting: list[str], index: int) -> Objection:
 
 
 def _take(waiting: list[str], message: Mapping[str, Json], index: int) -> None:
-    call_id = _text(message.get("tool_call_id"), f"messages[{index}].tool_call_id")
+    call_id = text_of(message.get("tool_call_id"), f"messages[{index}].tool_call_id")
     if call_id not in waiting:
         text = (
             "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
@@ -418,24 +322,24 @@ def _calls(message: Mapping[str, Json], path: str, strictness: Strictness) -> li
     if "tool_calls" not in message:
         return []
     ids: list[str] = []
-    for index, one in enumerate(_array(message["tool_calls"], f"{path}.tool_calls")):
+    for index, one in enumerate(an_array(message["tool_calls"], f"{path}.tool_calls")):
         where = f"{path}.tool_calls[{index}]"
-        call = _object(one, where)
-        call_id = _text(call.get("id"), f"{where}.id")
+        call = an_object(one, where)
+        call_id = text_of(call.get("id"), f"{where}.id")
         if not strictness.call_id.fullmatch(call_id):
             text = f"Invalid '{where}.id': '{call_id}' does not match the pattern '{strictness.call_id.pattern}'."
             raise Objection(text, f"{where}.id", "string_above_max_length" if len(call_id) > 64 else "invalid_value")
         if call_id in ids:
             raise Objection(f"Duplicate value for 'tool_call_id' of '{call_id}' found in '{path}'.", path)
         ids.append(call_id)
-        kind = _text(call.get("type"), f"{where}.type")
-        _known(call, frozenset({"id", "type", kind}), where)
-        body = _object(call.get(kind), f"{where}.{kind}")
-        _name(body.get("name"), f"{where}.{kind}.name")
+        kind = text_of(call.get("type"), f"{where}.type")
+        only_known(call, frozenset({"id", "type", kind}), where)
+        body = an_object(call.get(kind), f"{where}.{kind}")
+        name_of(body.get("name"), f"{where}.{kind}.name")
         if kind == "custom" and strictness.custom_tools:
-            _text(body.get("input"), f"{where}.custom.input")
+            text_of(body.get("input"), f"{where}.custom.input")
         elif kind == "function":
-            _check_arguments(_text(body.get("arguments"), f"{where}.function.arguments"), where)
+            _check_arguments(text_of(body.get("arguments"), f"{where}.function.arguments"), where)
         else:
             raise Objection(f"Invalid value: '{kind}'. Supported values are: 'function'.", f"{where}.type")
     return ids
@@ -468,8 +372,8 @@ def _check_content(message: Mapping[str, Json], role: str, path: str, strictness
     else:
         thinking = role == "assistant" and strictness.thinking_parts
         kinds = _PART_KINDS[role] | (frozenset({"thinking"}) if thinking else frozenset())
-        for index, one in enumerate(_array(content, where)):
-            _check_part(_object(one, f"{where}[{index}]"), kinds, f"{where}[{index}]")
+        for index, one in enumerate(an_array(content, where)):
+            _check_part(an_object(one, f"{where}[{index}]"), kinds, f"{where}[{index}]")
 
 
 def _check_part(part: Mapping[str, Json], kinds: frozenset[str], path: str) -> None:
@@ -477,10 +381,10 @@ def _check_part(part: Mapping[str, Json], kinds: frozenset[str], path: str) -> N
     if not isinstance(kind, str) or kind not in kinds:
         values = ", ".join(f"'{known}'" for known in sorted(kinds))
         raise Objection(f"Invalid value: '{kind}'. Supported values are: {values}.", path, "invalid_value")
-    _expect(part.get(kind), (_PART_BODIES[kind],), f"{path}.{kind}")
+    expect(part.get(kind), (_PART_BODIES[kind],), f"{path}.{kind}")
     if kind in ("text", "refusal") and not part[kind]:
         raise Objection(f"Invalid '{path}.{kind}': expected a string that is not empty.", path, "invalid_value")
     if kind == "image_url":
-        url = _text(_object(part["image_url"], path).get("url"), f"{path}.image_url.url")
+        url = text_of(an_object(part["image_url"], path).get("url"), f"{path}.image_url.url")
         if not re.match(r"https?://|data:image/[a-z+.-]+;base64,", url):
             raise Objection(f"Invalid '{path}.image_url.url': expected a URL or a data URL.", path, "invalid_image_url")

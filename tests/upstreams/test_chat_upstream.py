@@ -2,16 +2,17 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any  # the bodies here are broken in every way, so they have no type
 
 import pytest
 from openai import APIStatusError, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from tests.upstreams.anthropic_script import redacted
+from tests.upstreams.asking import Body, Reply, ask, asking
 from tests.upstreams.chat import ChatUpstream
+from tests.upstreams.chat_wire import answered
 from tests.upstreams.script import (
     Answer,
     Calls,
@@ -20,6 +21,7 @@ from tests.upstreams.script import (
     LegacyCall,
     Step,
     Trouble,
+    Unsayable,
     Usage,
     UsagePlace,
     answer,
@@ -34,8 +36,6 @@ from tests.upstreams.script import (
 )
 from tests.upstreams.sent import SentChat
 from tests.upstreams.strictness import COMPATIBLE, DEEPSEEK, MISTRAL, OPENAI, Objection, Strictness, check
-
-Body = dict[str, Any]
 
 USER: Body = {"role": "user", "content": "hi"}
 CALL: Body = {"id": "call_abc", "type": "function", "function": {"name": "look", "arguments": "{}"}}
@@ -54,40 +54,20 @@ def objection(request: Body | bytes, strictness: Strictness = COMPATIBLE) -> Obj
     return caught.value
 
 
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
 def post(upstream: ChatUpstream, request: Body | None = None, *, stream: bool = True) -> Reply:
     fields = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
-    payload = json.dumps(request or body(**fields))
-    with closing(http.client.HTTPConnection("127.0.0.1", upstream.port, timeout=5)) as connection:
-        connection.request("POST", "/v1/chat/completions", payload, {"Content-Type": "application/json"})
-        with connection.getresponse() as response:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return Reply(response.status, headers, response.read())
+    return ask(upstream, "/v1/chat/completions", request or body(**fields))
 
 
-@contextmanager
-def posting(upstream: ChatUpstream) -> Iterator[socket.socket]:
+def posting(upstream: ChatUpstream) -> AbstractContextManager[socket.socket]:
     """A request whose answer is not waited for."""
-    payload = json.dumps(body(stream=True)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(payload)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", upstream.port), timeout=5) as client:
-        client.sendall(head.encode() + payload)
-        upstream.wait(1)
-        yield client
+    return asking(upstream, "/v1/chat/completions", body(stream=True))
 
 
 def streamed(step: Step) -> list[Body]:
     """The chunks of one streamed answer, and "[DONE]" as an empty object."""
     with ChatUpstream([step]) as upstream:
-        lines = post(upstream).body.split(b"\n\n")
-    frames = [line.removeprefix(b"data: ") for line in lines if line]
-    return [{} if frame == b"[DONE]" else json.loads(frame) for frame in frames]
+        return post(upstream).data
 
 
 def deltas(step: Step) -> list[Body]:
@@ -349,6 +329,14 @@ def test_text_is_streamed_in_the_given_pieces_and_ends_with_usage_and_done() -> 
     assert chunks[-1] == {}
 
 
+def test_what_was_written_to_the_cache_is_told_when_there_is_any() -> None:
+    usage = Usage(prompt=9, cached=1, written=4)
+    assert streamed(answer(usage=usage))[-2]["usage"]["prompt_tokens_details"] == {
+        "cached_tokens": 1,
+        "cache_write_tokens": 4,
+    }
+
+
 def test_usage_after_the_end_comes_only_when_asked_for() -> None:
     with ChatUpstream([answer(text("x"))]) as upstream:
         assert b"usage" not in post(upstream, body(stream=True)).body
@@ -418,6 +406,12 @@ def test_tool_calls_come_in_every_style_seen_in_the_field(
     fragments = tool_deltas(style, ('{"a":', "1}"), ("{}",))
     assert [fragment.get("index") for fragment in fragments] == indexes
     assert [fragment.get("id") for fragment in fragments] == ids
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_word_of_another_protocol_is_refused(stream: bool) -> None:
+    with pytest.raises(Unsayable, match="Chat Completions has no form for"):
+        list(answered(answer(redacted("x")), model="m", stream=stream, include_usage=False))
 
 
 def test_arguments_can_be_an_object_or_missing_and_a_name_can_be_late() -> None:
