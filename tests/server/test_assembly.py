@@ -1,10 +1,18 @@
+import asyncio
+import json
 import os
 import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from rejoinder.bridge.anthropic import AnthropicDialect
+from rejoinder.bridge.chat import ChatDialect
+from rejoinder.bridge.dialect import Dialect
 from rejoinder.bridge.envelope import Envelope, Issuer, Seal
+from rejoinder.bridge.gemini import GeminiDialect
+from rejoinder.bridge.responses import ResponsesDialect
 from rejoinder.server.assembly import SEAL_VARIABLE, assemble, seal_keys
 from rejoinder.server.demo import DemoUpstream
 from rejoinder.server.services import Services
@@ -15,6 +23,13 @@ from tests.server.site import NOWHERE, closing, said, services_in
 from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.script import answer, text
 
+MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "hi", "annotations": []}],
+}
 ONE, TWO = "11" * 32, "22" * 32
 
 
@@ -59,11 +74,95 @@ async def test_a_vendor_that_wants_its_key_in_a_header_of_its_own_gets_it_there(
         assert "authorization" not in sent.headers
 
 
+ANSWERS = {
+    "ANTHROPIC_API_KEY": (
+        {"type": "message_start", "message": {"id": "msg_1", "role": "assistant", "usage": {"input_tokens": 3}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+        {"type": "message_stop"},
+    ),
+    "GEMINI_API_KEY": (
+        {"candidates": [{"content": {"role": "model", "parts": [{"text": "hi"}]}, "finishReason": "STOP"}]},
+    ),
+    "OPENAI_API_KEY": (
+        {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress", "output": []}},
+        {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE},
+        {"type": "response.completed", "response": {"id": "resp_1", "status": "completed", "output": [MESSAGE]}},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "model", "line", "header"),
+    [
+        ("ANTHROPIC_API_KEY", "claude-sonnet-4-6", "POST /base/v1/messages HTTP/1.1", "x-api-key: sk-1"),
+        (
+            "GEMINI_API_KEY",
+            "gemini-2.5-flash",
+            "POST /base/models/gemini-2.5-flash:streamGenerateContent?alt=sse HTTP/1.1",
+            "x-goog-api-key: sk-1",
+        ),
+        ("OPENAI_API_KEY", "gpt-5.4", "POST /base/responses HTTP/1.1", "authorization: Bearer sk-1"),
+    ],
+)
+async def test_a_providers_key_alone_makes_a_working_server(
+    tmp_path: Path, variable: str, model: str, line: str, header: str
+) -> None:
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.extend((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+        for event in ANSWERS[variable]:
+            writer.write(f"event: {event.get('type', 'message')}\ndata: {json.dumps(event)}\n\n".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    settings = load(None, {variable: "sk-1", "REJOINDER_STORE": f"disk:{tmp_path / 'store'}"})
+    base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base"
+    moved = tuple(replace(upstream, base_url=base_url) for upstream in settings.upstreams)
+    async with server, closing(assemble(replace(settings, upstreams=moved))) as services:
+        response = await said(services, model=model, input="hello")
+    assert response["status"] == "completed"
+    assert response["output"][0]["content"][0]["text"] == "hi"
+    assert asked[0] == line
+    assert header in asked
+
+
 async def test_an_upstream_without_a_key_is_asked_without_one(tmp_path: Path) -> None:
     with ChatUpstream([answer(text("hi"))]) as provider:
         async with closing(services_in(tmp_path, provider.base_url)) as services:
             await said(services, input="hello")
         assert {"authorization", "api-key"}.isdisjoint(provider.requests[0].headers)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("chat", ChatDialect),
+        ("anthropic", AnthropicDialect),
+        ("gemini", GeminiDialect),
+        ("responses", ResponsesDialect),
+    ],
+)
+async def test_a_provider_speaks_the_dialect_of_its_upstream(tmp_path: Path, name: str, kind: type[Dialect]) -> None:
+    further = f'dialect = "{name}"\nreasoning = "raw"'
+    async with closing(assembled(tmp_path, upstream(NOWHERE, further))) as services:
+        provider = services.providers["test"]
+    assert type(provider.dialect) is kind
+    assert (provider.kind, provider.issuer("m").dialect) == (name, name)
+    assert provider.shows_raw_reasoning
+
+
+async def test_the_demo_speaks_chat_completions(tmp_path: Path) -> None:
+    async with closing(assembled(tmp_path, "")) as services:
+        provider = services.providers["demo"]
+    assert type(provider.dialect) is ChatDialect
+    assert provider.kind == "chat"
+    assert not provider.shows_raw_reasoning
 
 
 async def test_each_endpoint_has_a_fingerprint_that_names_neither_it_nor_its_address(tmp_path: Path) -> None:

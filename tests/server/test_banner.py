@@ -36,10 +36,19 @@ def test_upstreams_are_told_in_order_with_their_models_and_why_they_are_there(tm
     text = LOCAL + 'api_key_env = "MINE"\nmodels = ["a", "b*"]\naliases = { fast = "a" }\n'
     told = report(settings(tmp_path, text, {"MINE": CANARY, "GROQ_API_KEY": CANARY}))
     file = tmp_path / "some.toml"
-    assert f"  local  http://127.0.0.1:9/v1  ({file}, key from environment variable 'MINE')\n    a, b*, fast" in told
-    assert "  groq  https://api.groq.com/openai/v1  (found GROQ_API_KEY)\n    llama-*-versatile" in told
+    assert (
+        f"  local  http://127.0.0.1:9/v1  chat  ({file}, key from environment variable 'MINE')\n    a, b*, fast" in told
+    )
+    assert "  groq  https://api.groq.com/openai/v1  chat  (found GROQ_API_KEY)\n    llama-*-versatile" in told
     assert "findings\n  - found GROQ_API_KEY" in told
     assert "claimed twice" not in told
+
+
+def test_the_dialect_of_each_upstream_is_told() -> None:
+    told = report(load(None, {"OPENAI_API_KEY": CANARY, "ANTHROPIC_API_KEY": CANARY, "GEMINI_API_KEY": CANARY}))
+    assert "  openai  https://api.openai.com/v1  responses  (found OPENAI_API_KEY)\n" in told
+    assert "  anthropic  https://api.anthropic.com  anthropic  (found ANTHROPIC_API_KEY)\n    claude-*\n" in told
+    assert "  gemini  https://generativelanguage.googleapis.com/v1beta  gemini  (found GEMINI_API_KEY)\n" in told
 
 
 def test_models_claimed_twice_are_told(tmp_path: Path) -> None:
@@ -88,8 +97,8 @@ def test_the_example_is_a_name_by_which_this_server_finds_a_model(tmp_path: Path
     globs = LOCAL + 'models = ["gpt-*"]\n'
     assert example(settings(tmp_path, globs + 'aliases = { fast = "x" }')) == "fast"
     assert example(settings(tmp_path, globs)) == "local/MODEL"
-    assert example(load(None, {"OPENAI_API_KEY": CANARY})) == "gpt-4.1"
-    assert example(settings(tmp_path, globs, {"OPENAI_API_KEY": CANARY})) == "openai/gpt-4.1"
+    assert example(load(None, {"OPENAI_API_KEY": CANARY})) == "gpt-5.4"
+    assert example(settings(tmp_path, globs, {"OPENAI_API_KEY": CANARY})) == "openai/gpt-5.4"
     nothing = settings(tmp_path, '[[upstream]]\nname = "a"\nvendor = "groq"\nmodels = []')
     assert example(nothing) == "a/llama-3.3-70b-versatile"
 

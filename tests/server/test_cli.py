@@ -50,7 +50,15 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 def test_help_alone_says_how_to_start() -> None:
     told = run("--help")
     assert told.exit_code == 0
-    for part in ("OPENAI_API_KEY=… rejoinder serve", "[[upstream]]", "rejoinder check", "codex", "key", "--version"):
+    for part in (
+        "ANTHROPIC_API_KEY=… rejoinder serve",
+        "[[upstream]]",
+        "dialect",
+        "rejoinder check",
+        "codex",
+        "key",
+        "--version",
+    ):
         assert part in told.output
     for command in ("serve", "check", "codex", "key"):
         assert run(command, "--help").exit_code == 0
@@ -95,7 +103,7 @@ def test_check_says_what_the_settings_mean_and_contacts_nobody() -> None:
     configure(LOCAL + 'models = ["m"]\naliases = { fast = "m" }\n')
     told = run("check", "fast", GROQ_API_KEY=CANARY)
     assert told.exit_code == 0
-    assert "local  http://127.0.0.1:9/v1  (rejoinder.toml)" in told.output
+    assert "local  http://127.0.0.1:9/v1  chat  (rejoinder.toml)" in told.output
     assert "found GROQ_API_KEY" in told.output
     assert "'fast' is served by 'local', which is asked for 'm'" in told.output
     assert CANARY not in told.output

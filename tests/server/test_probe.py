@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 
@@ -40,6 +41,8 @@ def http(status: str, body: bytes = b"", headers: Mapping[str, str] | None = Non
 
 MODELS = http("200 OK", b'{"object":"list","data":[{"id":"m1","object":"model"},{"id":"m2"}]}')
 
+GEMINI_MODELS = b'{"models":[{"name":"models/m1","supportedGenerationMethods":["generateContent"]}]}'
+
 
 async def test_an_upstream_that_lists_its_models_is_well() -> None:
     seen: list[bytes] = []
@@ -49,6 +52,39 @@ async def test_an_upstream_that_lists_its_models_is_well() -> None:
     assert seen[0].startswith(b"GET /v1/models HTTP/1.1\r\n")
     assert b"authorization: Bearer " + CANARY.encode() in seen[0]
     assert b"x-title: mine" in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "dialect", "path", "header", "listed"),
+    [
+        ("GROQ_API_KEY", "chat", "/models", "authorization: Bearer ", b'{"data":[{"id":"m1"}]}'),
+        ("OPENAI_API_KEY", "responses", "/models", "authorization: Bearer ", b'{"data":[{"id":"m1"}]}'),
+        ("ANTHROPIC_API_KEY", "anthropic", "/v1/models", "x-api-key: ", b'{"data":[{"id":"m1"}],"has_more":false}'),
+        ("GEMINI_API_KEY", "gemini", "/models", "x-goog-api-key: ", GEMINI_MODELS),
+    ],
+)
+async def test_every_dialect_has_its_own_way_to_ask(
+    variable: str, dialect: str, path: str, header: str, listed: bytes
+) -> None:
+    seen: list[bytes] = []
+    async with provider(http("200 OK", listed), seen) as url:
+        [found] = load(None, {variable: CANARY}).upstreams
+        finding = await probe(msgspec.structs.replace(found, base_url=url, models=("m1", "m2")))
+    assert found.dialect == dialect
+    assert (finding.ok, finding.told) == (True, "ok, 1 models; not among them: m2")
+    asked = seen[0].decode().partition("\r\n")
+    assert asked[0].split(" ")[1].partition("?")[0] == f"/v1{path}"
+    assert f"{header}{CANARY}\r\n" in asked[2]
+
+
+async def test_a_header_of_the_settings_replaces_the_one_of_the_dialect() -> None:
+    [anthropic] = load(None, {"ANTHROPIC_API_KEY": CANARY}).upstreams
+    for headers, version in ({}, b"2023-06-01"), ({"anthropic-version": "2026-10-21"}, b"2026-10-21"):
+        seen: list[bytes] = []
+        async with provider(http("404 Not Found"), seen) as url:
+            finding = await probe(msgspec.structs.replace(anthropic, base_url=url, headers=headers))
+        assert re.findall(rb"anthropic-version: (.*)\r\n", seen[0]) == [version]
+        assert finding.told == "404: it has no /v1/models below base_url; /v1 is added, so it does not belong there"
 
 
 async def test_azure_gets_its_key_under_its_own_name() -> None:
@@ -80,7 +116,11 @@ async def test_configured_models_it_does_not_have_are_told() -> None:
         (http("404 Not Found"), "404: it has no /models below base_url; many addresses end in /v1"),
         (http("307 Moved", headers={"location": "http://127.0.0.1:1/"}), "307: it redirects, which is not followed"),
         (http("503 Busy"), "503: it answers, but not with its models"),
-        (http("200 OK", b"<html>"), "200, but not with a list of models"),
+        (
+            http("200 OK", b"<html>"),
+            "200, but not with a list of models; does the server at base_url speak 'responses'?",
+        ),
+        (http("200 OK", b'{"data":[{"id":"\xff"}]}'), "200, but not with a list of models"),
         (http("200 OK", b'{"data":[{"name":"x"}]}'), "200, but not with a list of models"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "its answer is not HTTP as expected"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "its answer is not HTTP as expected"),

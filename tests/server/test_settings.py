@@ -1,5 +1,6 @@
 import contextlib
 import hashlib
+import re
 import string
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from rejoinder.server.settings import (
     load,
     loopback,
 )
-from rejoinder.server.vendors import BY_NAME
+from rejoinder.server.vendors import PROFILES, STRANGER, DialectName, Endpoint, known
 
 LOCAL = '[[upstream]]\nname = "local"\nbase_url = "http://127.0.0.1:9/v1"\nmodels = ["*"]\n'
 CANARY = "sk-canary-7f3a"
@@ -40,6 +41,10 @@ def settings(text: str, environ: Mapping[str, str] | None = None) -> Settings:
 
 def upstream(text: str, environ: Mapping[str, str] | None = None) -> UpstreamSettings:
     return settings(text, environ).upstreams[0]
+
+
+def endpoint(vendor: str) -> Endpoint:
+    return known()[vendor].endpoints[0]
 
 
 def refusal(text: str, environ: Mapping[str, str] | None = None) -> str:
@@ -71,6 +76,8 @@ def test_every_setting_of_the_documented_file_is_read() -> None:
         first_byte_timeout = 3.0
         stall_timeout = 4.0
         drain_timeout = 5.0
+        retries = 0
+        retry_budget = 6
         [[key]]
         owner = "alice"
         sha256 = "{digest("one").upper()}"
@@ -83,6 +90,8 @@ def test_every_setting_of_the_documented_file_is_read() -> None:
         aliases = {{ fast = "qwen3:8b" }}
         headers = {{ X-Title = "mine" }}
         reasoning = "raw"
+        grammar = "repair"
+        auth = "api-key"
         [upstream.chat]
         max_tokens = "max_completion_tokens"
         options = ["user"]
@@ -100,14 +109,17 @@ def test_every_setting_of_the_documented_file_is_read() -> None:
         first_byte_timeout=3.0,
         stall_timeout=4.0,
         drain_timeout=5.0,
+        retries=0,
+        retry_budget=6.0,
     )
     assert [(key.owner, key.sha256) for key in found.keys] == [("alice", digest("one"))]
     [local] = found.upstreams
     assert (local.name, local.dialect, local.base_url) == ("local", "chat", "http://127.0.0.1:8000/v1")
     assert (local.models, local.aliases) == (("llama3.2", "qwen*"), {"fast": "qwen3:8b"})
     assert (local.first_byte_timeout, local.stall_timeout) == (3.0, 4.0)
+    assert (local.reasoning, local.grammar) == ("raw", "repair")
     assert (local.auth, local.headers, local.example, local.why) == (
-        "bearer",
+        "api-key",
         {"x-title": "mine"},
         "llama3.2",
         "some.toml",
@@ -116,7 +128,6 @@ def test_every_setting_of_the_documented_file_is_read() -> None:
     assert local.profile == ChatProfile(
         max_tokens="max_completion_tokens",
         options=("user",),
-        reasoning="raw",
         extra={"top_k": msgspec.Raw(b"3"), "nested": msgspec.Raw(b'{"a":[1,"b"]}')},
     )
 
@@ -164,6 +175,8 @@ def test_a_misspelt_variable_is_told_and_a_foreign_one_is_not() -> None:
         ("[server]\nport = 65536", "some.toml: server.port: expected an integer <= 65535, got 65536"),
         ("[server]\nstall_timeout = 0", "some.toml: server.stall_timeout: expected a number > 0.0, got 0"),
         ("[server]\nstall_timeout = inf", "some.toml: server.stall_timeout: expected a finite number of seconds"),
+        ("[server]\nretries = -1", "some.toml: server.retries: expected an integer >= 0, got -1"),
+        ("[server]\nretry_budget = inf", "some.toml: server.retry_budget: expected a finite number of seconds"),
         ("[server]\nhost = ''", "some.toml: server.host: expected a text, got an empty one"),
         (f"[server]\napi_key = '{CANARY}'", "some.toml: server.api_key: keys are not written into this file, only"),
         (f"[[key]]\nowner = 'a'\nkey = '{CANARY}'", "some.toml: key[0].key: keys are not written into this file"),
@@ -173,7 +186,19 @@ def test_a_misspelt_variable_is_told_and_a_foreign_one_is_not() -> None:
         ("[key]\nowner = 'a'", "some.toml: key: expected a list, got a table; a table that can be repeated"),
         ("[[upstream]]\nnam = 'a'", "some.toml: upstream[0].nam: there is no setting of this name; did you mean 'nam"),
         ("[[upstream]]\nname = 'a/b'", "some.toml: upstream[0].name: expected letters, digits"),
-        ("[[upstream]]\nname = 'a'\ndialect = 'chatt'", "upstream[0].dialect: expected one of 'chat', 'demo', got 'c"),
+        (
+            "[[upstream]]\nname = 'a'\ndialect = 'chatt'",
+            "upstream[0].dialect: expected one of 'chat', 'anthropic', 'gemi",
+        ),
+        (LOCAL + "grammar = 'mend'", "upstream[0].grammar: expected one of 'pass', 'check', 'repair', got 'mend'"),
+        (LOCAL + f"auth = '{CANARY}'", "upstream[0].auth: expected one of 'bearer', 'api-key', 'x-api-key', 'x-goog"),
+        (
+            LOCAL + "dialect = 'responses'\nchat = { max_tokens = 'max_tokens' }",
+            "upstream 'local' chat: this upstream speaks 'responses', so the table has no effect; write dialect = "
+            '"chat", or call the table [upstream.responses]',
+        ),
+        (LOCAL + "gemini = {}", "upstream 'local' gemini: this upstream speaks 'chat', so the table has no effect"),
+        (LOCAL + "dialect = 'anthropic'\nanthropic = { max = 1 }", "upstream 'local' anthropic.max: there is no sett"),
         (f"[[upstream]]\napi_key = '{CANARY}'", "upstream[0].api_key: keys are not written into this file; write api_"),
         (f"[[upstream]]\ntoken = '{CANARY}'", "upstream[0].token: keys are not written into this file; write api_"),
         (LOCAL + LOCAL, "some.toml: two [[upstream]] are called 'local'; give each its own name"),
@@ -246,7 +271,8 @@ def test_an_address_is_either_refused_or_joins_to_one_of_the_same_host(text: str
     url = msgspec.json.encode(f"https://{text}").decode()
     with contextlib.suppress(SettingsError):
         found = upstream(f'[[upstream]]\nname = "a"\nmodels = ["*"]\nbase_url = {url}').base_url
-        assert not set("?#@ \\\r\n\t") & set(found)
+        assert not set("?# \\\r\n\t") & set(found)
+        assert "@" not in urlsplit(found).netloc
         assert not found.endswith("/")
         assert urlsplit(f"{found}/models").hostname == urlsplit(found).hostname is not None
 
@@ -330,22 +356,84 @@ def test_a_credential_is_shown_by_its_source() -> None:
 
 def test_a_host_decides_the_profile_and_a_named_vendor_wins_over_it() -> None:
     text = '[[upstream]]\nname = "a"\nbase_url = "https://api.deepseek.com"\nmodels = ["*"]\n'
-    assert upstream(text).profile == BY_NAME["deepseek"].profile
-    assert upstream(text + 'vendor = "vllm"').profile == BY_NAME["vllm"].profile
+    assert upstream(text).profile == endpoint("deepseek").profile
+    assert upstream(text + 'vendor = "vllm"').profile == endpoint("vllm").profile
     assert upstream(LOCAL).profile == ChatProfile()
 
 
 def test_a_field_of_the_profile_is_replaced_as_a_whole_and_the_rest_is_the_vendors() -> None:
     text = '[[upstream]]\nname = "a"\nvendor = "deepseek"\nchat = { effort_values = { low = "high" } }'
-    vendor = BY_NAME["deepseek"]
-    expected = msgspec.structs.replace(vendor.profile, effort_values={"low": "high"})
+    expected = msgspec.structs.replace(endpoint("deepseek").profile, effort_values={"low": "high"})
     assert upstream(text).profile == expected
-    assert upstream(text).base_url == vendor.base_url
+    assert upstream(text).base_url == endpoint("deepseek").base_url
 
 
-def test_a_vendor_says_how_its_key_travels() -> None:
-    text = '[[upstream]]\nname = "a"\nbase_url = "https://me.openai.azure.com/openai/v1"\nmodels = ["x"]'
-    assert upstream(text).auth == "api-key"
+@pytest.mark.parametrize("dialect", PROFILES)
+def test_every_dialect_has_a_table_of_its_own_name(dialect: DialectName) -> None:
+    found = upstream(LOCAL + f"dialect = '{dialect}'\n[upstream.{dialect}]\nextra = {{ top_k = 3 }}")
+    profile = STRANGER.endpoint(dialect, "").profile
+    assert found.dialect == dialect
+    assert found.profile == msgspec.structs.replace(profile, extra={"top_k": msgspec.Raw(b"3")})
+
+
+@pytest.mark.parametrize("vendor", ["openai", "deepseek", "gemini", "zai", "ollama"])
+def test_a_vendor_has_an_address_and_a_profile_for_each_of_its_dialects(vendor: str) -> None:
+    for expected in known()[vendor].endpoints:
+        found = upstream(f'[[upstream]]\nname = "a"\nvendor = "{vendor}"\ndialect = "{expected.dialect}"')
+        assert (found.dialect, found.base_url) == (expected.dialect, expected.base_url)
+        assert (found.profile, found.auth) == (expected.profile, expected.key_travels)
+
+
+def test_a_dialect_a_vendor_is_not_known_to_speak_needs_an_address() -> None:
+    text = '[[upstream]]\nname = "a"\nvendor = "mistral"\ndialect = "gemini"\n'
+    assert "upstream 'a' base_url: is missing" in refusal(text)
+    assert upstream(text + 'base_url = "https://api.mistral.ai/gemini"').dialect == "gemini"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "dialect", "auth"),
+    [
+        ("https://me.openai.azure.com/openai/v1", "chat", "api-key"),
+        ("https://api.openai.com/v1", "responses", "bearer"),
+        ("https://api.deepseek.com/anthropic", "anthropic", "x-api-key"),
+        ("https://api.z.ai/api/anthropic", "anthropic", "bearer"),
+        ("https://generativelanguage.googleapis.com/v1beta", "gemini", "x-goog-api-key"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "chat", "bearer"),
+        ("https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1", "gemini", "bearer"),
+        ("https://gateway.example/anthropic/", "anthropic", "x-api-key"),
+        ("https://gateway.example/v1", "chat", "bearer"),
+    ],
+)
+def test_an_address_says_the_dialect_and_how_the_key_travels(base_url: str, dialect: str, auth: str) -> None:
+    found = upstream(f'[[upstream]]\nname = "a"\nbase_url = "{base_url}"\nmodels = ["x"]')
+    assert (found.dialect, found.auth) == (dialect, auth)
+
+
+@pytest.mark.parametrize(
+    ("auth", "header"),
+    [
+        ("bearer", {"authorization": f"Bearer {CANARY}"}),
+        ("api-key", {"api-key": CANARY}),
+        ("x-api-key", {"x-api-key": CANARY}),
+        ("x-goog-api-key", {"x-goog-api-key": CANARY}),
+    ],
+)
+def test_the_settings_may_say_how_the_key_travels(auth: str, header: Mapping[str, str]) -> None:
+    text = LOCAL + f"auth = '{auth}'\napi_key_env = 'A'\nheaders = {{ Anthropic-Beta = 'mine' }}"
+    assert upstream(text, {"A": CANARY}).sent_headers() == {"anthropic-beta": "mine", **header}
+
+
+def test_without_a_key_only_the_configured_headers_are_sent() -> None:
+    found = upstream(LOCAL + "headers = { X-Title = 'mine' }")
+    assert found.sent_headers() == {"x-title": "mine"}
+    assert found.sent_headers() is not found.headers
+
+
+def test_how_reasoning_is_shown_can_be_said_of_every_dialect() -> None:
+    assert upstream(LOCAL).reasoning == "summary"
+    assert upstream(LOCAL + "chat = { reasoning = 'raw' }").reasoning == "raw"
+    assert upstream(LOCAL + "dialect = 'gemini'").reasoning == "summary"
+    assert upstream(LOCAL + "dialect = 'gemini'\nreasoning = 'raw'").reasoning == "raw"
 
 
 def test_an_upstream_may_claim_nothing_but_its_prefix() -> None:
@@ -354,8 +442,9 @@ def test_an_upstream_may_claim_nothing_but_its_prefix() -> None:
 
 def test_a_demo_upstream_can_be_configured_beside_others() -> None:
     text = '[[upstream]]\nname = "try"\ndialect = "demo"\nmodels = ["x"]\naliases = { y = "x" }\n'
-    [demo, local] = settings(text + LOCAL).upstreams
+    [demo, local] = settings(text + 'reasoning = "raw"\ngrammar = "check"\n' + LOCAL).upstreams
     assert (demo.name, demo.dialect, demo.models, demo.aliases) == ("try", "demo", ("x",), {"y": "x"})
+    assert (demo.reasoning, demo.grammar) == ("raw", "check")
     assert local.dialect == "chat"
 
 
@@ -370,6 +459,25 @@ def test_upstreams_of_the_file_come_first_and_found_ones_behind_them() -> None:
     assert found.upstreams[1].credential.reveal() == CANARY
     assert found.upstreams[2].credential.reveal() is None
     assert found.upstreams[1].why == "found OPENAI_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("variable", "name", "dialect"),
+    [
+        ("OPENAI_API_KEY", "openai", "responses"),
+        ("ANTHROPIC_API_KEY", "anthropic", "anthropic"),
+        ("GEMINI_API_KEY", "gemini", "gemini"),
+        ("GOOGLE_API_KEY", "gemini", "gemini"),
+        ("GROQ_API_KEY", "groq", "chat"),
+    ],
+)
+def test_the_key_of_a_provider_alone_makes_an_upstream(variable: str, name: str, dialect: str) -> None:
+    found = load(None, {variable: CANARY})
+    [upstream] = found.upstreams
+    assert (upstream.name, upstream.dialect, upstream.why) == (name, dialect, f"found {variable}")
+    assert upstream.credential.reveal() == CANARY
+    assert upstream.models == known()[name].models
+    assert found.findings == (f"found {variable}: upstream '{name}' at {upstream.base_url}",)
 
 
 def test_an_upstream_of_the_file_replaces_the_found_one_of_its_name() -> None:
@@ -395,10 +503,47 @@ def test_a_known_vendor_called_without_the_key_that_is_set_is_told() -> None:
     )
 
 
+def test_the_variable_that_is_set_is_the_one_that_is_named() -> None:
+    text = '[[upstream]]\nname = "mine"\nvendor = "gemini"\n'
+    told = settings(text, {"GOOGLE_API_KEY": CANARY}).findings[0]
+    assert told.startswith("upstream 'mine' is called without a key though GOOGLE_API_KEY is set")
+    assert settings('[[upstream]]\nname = "ollama"\nvendor = "ollama"\n', {"OLLAMA_HOST": "x"}).findings == (
+        "your [[upstream]] 'ollama' replaces the one found by OLLAMA_HOST",
+    )
+
+
 def test_the_example_of_an_upstream_is_a_name_it_lists_or_the_vendors() -> None:
     assert upstream(LOCAL).example == ""
     assert upstream(LOCAL + "aliases = { fast = 'x' }").example == "fast"
-    assert upstream('[[upstream]]\nname = "a"\nvendor = "groq"').example == BY_NAME["groq"].example
+    assert upstream('[[upstream]]\nname = "a"\nvendor = "groq"').example == known()["groq"].example
+
+
+def test_every_example_of_the_readme_is_read_as_it_says() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    spoken: dict[str, tuple[str, str]] = {}
+    for example in re.findall(r"```toml\n(.*?)```", readme, re.DOTALL):
+        environ = dict.fromkeys(re.findall(r'api_key_env = "(\w+)"', example), CANARY)
+        found = settings(example.replace("…", digest("a key")), environ).upstreams
+        spoken |= {upstream.name: (upstream.dialect, upstream.auth) for upstream in found if not upstream.discovered}
+    assert spoken == {
+        "local": ("chat", "bearer"),
+        "anthropic": ("anthropic", "x-api-key"),
+        "gemini": ("gemini", "x-goog-api-key"),
+        "azure": ("responses", "api-key"),
+        "vertex": ("gemini", "bearer"),
+        "vertex-claude": ("anthropic", "bearer"),
+        "vllm": ("chat", "bearer"),
+        "vllm-responses": ("responses", "bearer"),
+        "zai": ("anthropic", "bearer"),
+        "gateway": ("anthropic", "bearer"),
+    }
+
+
+def test_the_settings_of_the_server_in_the_readme_are_all_there_are_and_the_defaults() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"^\[server\][^\n]*\n(.*?)\n\n", readme, re.DOTALL | re.MULTILINE)
+    assert settings("[server]\n" + table).server == ServerSettings()
+    assert re.findall(r"^(\w+) =", table, re.MULTILINE) == [*ServerSettings.__struct_fields__]
 
 
 @pytest.mark.parametrize(

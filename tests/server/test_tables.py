@@ -23,9 +23,13 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flag: bool = False
     models: tuple[str, ...] = ()
     kinds: tuple[Literal["red", "blue"], ...] = ()
+    auth: Literal["bearer"] = "bearer"
     aliases: dict[str, str] = {}
     inner: Inner = Inner()
     maybe: str | None = None
+    extra: dict[str, msgspec.Raw] = {}
+    tools: tuple[msgspec.Raw, ...] = ()
+    rooms: dict[str, Inner] = {}
 
 
 def refusal(table: dict[str, object], *, secret: str = "") -> str:
@@ -38,9 +42,31 @@ def test_a_fitting_table_becomes_the_struct() -> None:
     assert typed(PLACE, {"name": "x", "models": ["a"], "wait": 2}, Sample) == Sample("x", models=("a",), wait=2.0)
 
 
+def test_tables_may_hold_tables_by_any_name() -> None:
+    found = typed(PLACE, {"name": "x", "rooms": {"a*": {}, "b": {"kind": "two"}}}, Sample)
+    assert found.rooms == {"a*": Inner(), "b": Inner("two")}
+
+
+def test_what_is_kept_as_json_may_be_anything() -> None:
+    found = typed(PLACE, {"name": "x", "extra": {"a": [1, {"b": True}], "c": msgspec.Raw(b"0")}, "tools": [{}]}, Sample)
+    assert found.extra == {"a": msgspec.Raw(b'[1,{"b":true}]'), "c": msgspec.Raw(b"0")}
+    assert found.tools == (msgspec.Raw(b"{}"),)
+
+
 @pytest.mark.parametrize(
     ("table", "told"),
     [
+        (
+            {"name": "x", "rooms": {"a": {}, "b": {"kind": "three"}}},
+            "some.toml: inner.rooms.b.kind: expected one of 'one', 'two', got 'three'",
+        ),
+        (
+            {"name": "x", "rooms": {"b": {"kin": 3}}},
+            "some.toml: inner.rooms.b.kin: there is no setting of this name; did you mean 'kind'?",
+        ),
+        ({"name": "x", "rooms": {"b": 3}}, "some.toml: inner.rooms.b: expected a table, got 3"),
+        ({"name": "x", "extra": 1}, "some.toml: inner.extra: expected a table, got 1"),
+        ({"name": "x", "tools": "a"}, "some.toml: inner.tools: expected a list, got a string"),
         ({"name": "x", "port": "8"}, "some.toml: inner.port: expected an integer, got a string"),
         ({"name": "x", "port": True}, "some.toml: inner.port: expected an integer, got a boolean"),
         ({"name": "x", "port": 70000}, "some.toml: inner.port: expected an integer <= 65535, got 70000"),
@@ -77,6 +103,12 @@ def test_a_name_like_no_other_is_answered_with_all_of_them() -> None:
 def test_a_name_that_credentials_go_by_gets_the_advice_for_it() -> None:
     assert refusal({"api_key": "sk-canary"}, secret="say it elsewhere") == "some.toml: inner.api_key: say it elsewhere"
     assert "no setting" in refusal({"api_key": "sk-canary"})
+
+
+def test_what_is_no_choice_is_not_repeated_where_it_may_be_a_key() -> None:
+    assert refusal({"name": "x", "auth": "sk-canary"}) == (
+        "some.toml: inner.auth: expected one of 'bearer', got something else"
+    )
 
 
 @given(st.text(min_size=8))

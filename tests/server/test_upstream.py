@@ -69,6 +69,16 @@ async def test_a_call_goes_out_as_it_is_with_the_headers_of_the_upstream() -> No
         assert sent.headers["x-of-the-call"] == "1"
 
 
+async def test_a_header_of_the_upstream_replaces_the_calls_and_the_calls_replaces_ours() -> None:
+    call = replace(CALL, headers={"x-beta": "of the call", "accept": "text/event-stream", "user-agent": "of the call"})
+    with ChatUpstream([answer(text("hi"))]) as provider:
+        mine = {"x-beta": "mine", "user-agent": "mine"}
+        async with client(provider.base_url, **mine) as asking, asking.open(call) as found:
+            assert found.status == 200
+        [sent] = provider.requests
+        assert {name: sent.headers[name] for name in call.headers} == {**mine, "accept": "text/event-stream"}
+
+
 async def test_a_large_body_goes_out_whole_and_with_its_length() -> None:
     body = b'{"model":"m","messages":[{"role":"user","content":"%b"}]}' % (b"x" * 3 * 2**20)
     with ChatUpstream([answer(text("hi"))]) as provider:
@@ -222,6 +232,12 @@ def self_signed(directory: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context
+
+
+async def test_a_refusal_is_handed_over_with_all_it_says() -> None:
+    with ChatUpstream([HttpError(429, "not so fast")]) as provider:
+        async with client(provider.base_url) as asking:
+            assert b"not so fast" in await body_of(asking)
 
 
 async def test_a_refusal_that_breaks_off_is_still_that_refusal() -> None:

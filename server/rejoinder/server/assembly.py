@@ -4,14 +4,22 @@ import hashlib
 import os
 from pathlib import Path
 
+from rejoinder.bridge.anthropic import AnthropicDialect
+from rejoinder.bridge.anthropic_profile import AnthropicProfile
 from rejoinder.bridge.chat import ChatDialect
+from rejoinder.bridge.dialect import Dialect
 from rejoinder.bridge.envelope import Seal
+from rejoinder.bridge.gemini import GeminiDialect
+from rejoinder.bridge.gemini_profile import GeminiProfile
+from rejoinder.bridge.profile import ChatProfile
+from rejoinder.bridge.responses import ResponsesDialect
 from rejoinder.server.demo import DemoUpstream
 from rejoinder.server.log import conceal
 from rejoinder.server.routing import Routes
 from rejoinder.server.services import Provider, Services
 from rejoinder.server.settings import Settings, SettingsError, UpstreamSettings
 from rejoinder.server.upstream import HttpUpstream, Upstream
+from rejoinder.server.vendors import Profile
 from rejoinder.store import open_store
 
 SEAL_VARIABLE = "REJOINDER_SEAL_KEYS"
@@ -32,28 +40,40 @@ def assemble(settings: Settings) -> Services:
     )
 
 
+def dialect_of(profile: Profile) -> Dialect:
+    """The dialect that speaks as the profile says."""
+    match profile:
+        case ChatProfile():
+            return ChatDialect(profile)
+        case AnthropicProfile():
+            return AnthropicDialect(profile)
+        case GeminiProfile():
+            return GeminiDialect(profile)
+        case _:
+            return ResponsesDialect(profile)
+
+
 def _provider(upstream: UpstreamSettings) -> Provider:
     return Provider(
         name=upstream.name,
-        # The demo speaks Chat Completions too, only not over a network.
-        dialect=ChatDialect(upstream.profile),
+        dialect=dialect_of(upstream.profile),
         upstream=_upstream(upstream),
-        kind="chat",
+        # The demo speaks Chat Completions too, only not over a network.
+        kind="chat" if upstream.dialect == "demo" else upstream.dialect,
         endpoint=hashlib.sha256(f"{upstream.name}\x1f{upstream.base_url}".encode()).hexdigest()[:16],
         first_byte_timeout=upstream.first_byte_timeout,
         stall_timeout=upstream.stall_timeout,
+        shows_raw_reasoning=upstream.reasoning == "raw",
+        grammar=upstream.grammar,
     )
 
 
 def _upstream(upstream: UpstreamSettings) -> Upstream:
     if upstream.dialect == "demo":
         return DemoUpstream()
-    headers = dict(upstream.headers)
     if (key := upstream.credential.reveal()) is not None:
         conceal(key)
-        name, value = ("api-key", key) if upstream.auth == "api-key" else ("authorization", f"Bearer {key}")
-        headers[name] = value
-    return HttpUpstream(upstream.base_url, headers)
+    return HttpUpstream(upstream.base_url, upstream.sent_headers())
 
 
 def seal_keys(directory: Path, given: str) -> list[bytes]:

@@ -74,9 +74,10 @@ def _upstream(upstream: UpstreamSettings) -> str:
     names = [*upstream.models, *(f"{alias} -> {model}" for alias, model in upstream.aliases.items())]
     keyed = upstream.credential.reveal() is not None and not upstream.discovered
     key = f", key from {upstream.credential.source}" if keyed else ""
+    where = f"{upstream.base_url}  {upstream.dialect}" if upstream.base_url else "answers by itself"
     return "\n".join(
         [
-            f"{upstream.name}  {upstream.base_url or 'answers by itself'}  ({upstream.why}{key})",
+            f"{upstream.name}  {where}  ({upstream.why}{key})",
             *textwrap.wrap(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False),
         ]
     )

@@ -34,7 +34,8 @@ def cli() -> None:
 
     \b
     Start at once, with the providers whose keys are in the environment:
-        OPENAI_API_KEY=… rejoinder serve
+        ANTHROPIC_API_KEY=… rejoinder serve
+        GEMINI_API_KEY=… OPENAI_API_KEY=… rejoinder serve
         OLLAMA_HOST=127.0.0.1:11434 rejoinder serve
     Without any, a demo model answers, so that everything can be tried.
 
@@ -42,6 +43,7 @@ def cli() -> None:
     Or describe upstreams in ./rejoinder.toml:
         [[upstream]]
         name = "local"
+        dialect = "chat"        # or responses, anthropic, gemini
         base_url = "http://127.0.0.1:8000/v1"
         models = ["*"]
     `rejoinder check` says what such a file means; every `[server]` setting is also a variable REJOINDER_<NAME>.

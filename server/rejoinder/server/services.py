@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rejoinder.bridge.dialect import Dialect
 from rejoinder.bridge.envelope import Issuer, Seal
+from rejoinder.bridge.grammar import Mode
 from rejoinder.server.condition import Condition
 from rejoinder.server.routing import Routes
 from rejoinder.server.running import Running
@@ -28,6 +29,12 @@ class Provider:
 
     first_byte_timeout: float
     stall_timeout: float
+
+    shows_raw_reasoning: bool = False
+    """Whether clients see reasoning as raw parts instead of summaries (open-responses.md §5)."""
+
+    grammar: Mode = "pass"
+    """What is done with free-form calls whose tool declares a grammar."""
 
     def issuer(self, model: str) -> Issuer:
         return Issuer(self.kind, self.endpoint, model)

@@ -20,11 +20,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from rejoinder.bridge.grammar import Mode
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.server import vendors
 from rejoinder.server.tables import Place, from_text, listed, read, secretive, typed
 from rejoinder.server.tables import SettingsError as SettingsError
-from rejoinder.server.vendors import Auth, Vendor
+from rejoinder.server.vendors import PROFILES, STRANGER, Auth, DialectName, Endpoint, Profile, Vendor
 
 DEFAULT_FILE = Path("rejoinder.toml")
 
@@ -50,6 +51,7 @@ _KEYS_OF_UPSTREAMS = (
 )
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Reasoning = Literal["summary", "raw"]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,6 +72,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """Towards an upstream: between two events."""
 
     drain_timeout: Seconds = 25.0
+    retries: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """How often a request that was refused before anything was generated is sent again."""
+
+    retry_budget: Annotated[float, msgspec.Meta(ge=0)] = 10.0
+    """How long one turn may wait for that in all."""
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -103,15 +110,15 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """An upstream, ready to be called. `base_url` has no slash at its end and is empty for the demo dialect."""
 
     name: str
-    dialect: Literal["chat", "demo"]
+    dialect: DialectName | Literal["demo"]
     base_url: str
     credential: Credential
     auth: Auth
-    """`bearer`: `Authorization: Bearer KEY`. `api-key`: `api-key: KEY` (provider-chat.md §1, Azure)."""
+    """`bearer`: `Authorization: Bearer KEY`. The others are the names of headers that hold the key as it is."""
 
     models: tuple[str, ...]
     aliases: Mapping[str, str]
-    profile: ChatProfile
+    profile: Profile
     headers: Mapping[str, str]
     first_byte_timeout: float
     stall_timeout: float
@@ -123,6 +130,20 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     why: str
     """Why this upstream is there, for the start-up output."""
+
+    reasoning: Reasoning = "summary"
+    """How clients see reasoning: as parts of a summary, or as raw `reasoning_text` parts (open-responses.md §5)."""
+
+    grammar: Mode = "pass"
+    """What is done about the text of a tool that declares a grammar."""
+
+    def sent_headers(self) -> dict[str, str]:
+        """The headers of every request: the configured ones, and the key in the one where it belongs."""
+        key = self.credential.reveal()
+        if key is None:
+            return {**self.headers}
+        name, value = ("authorization", f"Bearer {key}") if self.auth == "bearer" else (self.auth, key)
+        return {**self.headers, name: value}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,15 +159,20 @@ class _UpstreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """An `[[upstream]]` as it is written."""
 
     name: str
-    dialect: Literal["chat", "demo"] = "chat"
+    dialect: DialectName | Literal["demo"] | None = None
     base_url: str = ""
     api_key_env: str = ""
     api_key_file: str = ""
     models: tuple[str, ...] | None = None
     aliases: dict[str, str] = {}
     vendor: str = ""
+    auth: Auth | None = None
     chat: dict[str, object] = {}
-    reasoning: Literal["summary", "raw"] | None = None
+    anthropic: dict[str, object] = {}
+    gemini: dict[str, object] = {}
+    responses: dict[str, object] = {}
+    reasoning: Reasoning | None = None
+    grammar: Mode = "pass"
     headers: dict[str, str] = {}
     allow_http: bool = False
 
@@ -312,32 +338,38 @@ def _upstream(
     if table.dialect == "demo":
         return _demo(place, table, written, server)
     vendor = _vendor(place, table)
-    base_url = _base_url(place, table, vendor)
+    endpoint = vendor.endpoint(table.dialect, table.base_url)
+    base_url = _base_url(place, table, endpoint)
     credential = _credential(place, table, environ, findings)
-    if credential.reveal() is None and vendor.env != "OLLAMA_HOST" and environ.get(vendor.env):
+    unused = [name for name in vendor.env if name != "OLLAMA_HOST" and environ.get(name)]
+    if credential.reveal() is None and unused:
         findings.append(
-            f"upstream '{table.name}' is called without a key though {vendor.env} is set; write api_key_env = \""
-            f'{vendor.env}" to use it'
+            f"upstream '{table.name}' is called without a key though {unused[0]} is set; write api_key_env = \""
+            f'{unused[0]}" to use it'
         )
     models = vendor.models if table.models is None else table.models
     if table.models is None and not models:
         raise place.error('is missing: list the models it serves, or ["*"] for all of them', "models")
     _check_names(place, models, table.aliases)
+    profile = _profile(place, table, written, endpoint)
+    shown: Reasoning = getattr(profile, "reasoning", "summary")  # some profiles can say it too
     return UpstreamSettings(
         name=table.name,
-        dialect="chat",
+        dialect=endpoint.dialect,
         base_url=base_url,
         credential=credential,
-        auth=vendor.auth,
+        auth=table.auth or endpoint.key_travels,
         models=models,
         aliases=table.aliases,
-        profile=_profile(place, table, vendor),
+        profile=profile,
         headers=_headers(place, table.headers),
         first_byte_timeout=server.first_byte_timeout,
         stall_timeout=server.stall_timeout,
         example=_example(models, table.aliases, vendor.example),
         discovered=discovered,
         why=place.source,
+        reasoning=shown if table.reasoning is None else table.reasoning,
+        grammar=table.grammar,
     )
 
 
@@ -346,7 +378,7 @@ def _demo(
 ) -> UpstreamSettings:
     """An upstream that answers by itself."""
     for key in written:
-        if key not in ("name", "dialect", "models", "aliases"):
+        if key not in ("name", "dialect", "models", "aliases", "reasoning", "grammar"):
             raise place.error("the dialect 'demo' calls nobody; leave this out", key)
     models = ("demo",) if table.models is None else table.models
     _check_names(place, models, table.aliases)
@@ -365,6 +397,8 @@ def _demo(
         example=_example(models, table.aliases, ""),
         discovered=False,
         why=place.source,
+        reasoning=table.reasoning or "summary",
+        grammar=table.grammar,
     )
 
 
@@ -396,14 +430,14 @@ def _discovered(
 
 def _vendor(place: Place, table: _UpstreamTable) -> Vendor:
     if table.vendor:
-        if table.vendor in vendors.BY_NAME:
-            return vendors.BY_NAME[table.vendor]
-        near = difflib.get_close_matches(table.vendor, vendors.BY_NAME, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {listed(vendors.BY_NAME)}"
+        known = vendors.known()
+        if table.vendor in known:
+            return known[table.vendor]
+        near = difflib.get_close_matches(table.vendor, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {listed(known)}"
         raise place.error(f"no vendor of this name is known; {hint}", "vendor")
     host, port = _authority(table.base_url)
-    # A server nobody knows: the defaults of the profile are made for it.
-    return vendors.guess(host, port, loopback=loopback(host)) or Vendor(name="")
+    return vendors.guess(host, port, loopback=loopback(host)) or STRANGER
 
 
 def _authority(url: str) -> tuple[str, int | None]:
@@ -414,9 +448,9 @@ def _authority(url: str) -> tuple[str, int | None]:
         return "", None
 
 
-def _base_url(place: Place, table: _UpstreamTable, vendor: Vendor) -> str:
+def _base_url(place: Place, table: _UpstreamTable, endpoint: Endpoint) -> str:
     """The address calls go to (lessons.md S-025). The address itself is never repeated: it may hold a password."""
-    url = table.base_url or vendor.base_url
+    url = table.base_url or endpoint.base_url
     if not url:
         raise place.error('is missing: write where it listens, for example "http://127.0.0.1:8000/v1"', "base_url")
     if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
@@ -464,17 +498,21 @@ def _credential(place: Place, table: _UpstreamTable, environ: Mapping[str, str],
     return Credential(text, source)
 
 
-def _profile(place: Place, table: _UpstreamTable, vendor: Vendor) -> ChatProfile:
-    """The vendor's row with the fields of `[upstream.chat]` in place of its own, each as a whole."""
-    written = dict(table.chat)
-    if table.reasoning is not None:
-        if "reasoning" in written:
-            raise place.error("is already said by the upstream's own 'reasoning'; remove one", "chat.reasoning")
-        written["reasoning"] = table.reasoning
-    extra = written.get("extra")
-    if isinstance(extra, dict):
-        written["extra"] = {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in extra.items()}
-    return typed(place.within(f"{place.at}chat."), msgspec.structs.asdict(vendor.profile) | written, ChatProfile)
+def _profile(place: Place, table: _UpstreamTable, upstream: Mapping[str, object], endpoint: Endpoint) -> Profile:
+    """The endpoint's profile with the fields of the dialect's own table in place of its own, each as a whole."""
+    dialect = endpoint.dialect
+    for other in PROFILES:
+        if other != dialect and other in upstream:
+            raise place.error(
+                f"this upstream speaks '{dialect}', so the table has no effect; write dialect = \"{other}\", or call "
+                f"the table [upstream.{dialect}]",
+                other,
+            )
+    written: dict[str, object] = dict(getattr(table, dialect))
+    if table.reasoning is not None and "reasoning" in written:
+        raise place.error("is already said by the upstream's own 'reasoning'; remove one", f"{dialect}.reasoning")
+    merged = msgspec.structs.asdict(endpoint.profile) | written
+    return typed(place.within(f"{place.at}{dialect}."), merged, PROFILES[dialect])
 
 
 def _headers(place: Place, headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, get_args, get_type_hints
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -65,17 +65,21 @@ def read(path: Path) -> Mapping[str, object]:
 
 
 def typed(place: Place, table: Mapping[str, object], kind: type[T], *, secret: str = "") -> T:
-    """`table` as `kind`. Raises SettingsError; `secret` is what to say where an unknown name looks like a key's."""
+    """`table` as `kind`; where that has a `msgspec.Raw`, whatever is written becomes JSON.
+
+    Raises SettingsError; `secret` is what to say where an unknown name looks like a key's.
+    """
     hints = get_type_hints(kind)
     for key in table:
         if key not in hints:
             raise place.error(secret if secret and secretive(key) else _unknown(key, hints), key)
+    inner = {key: _inner(place.within(f"{place.at}{key}."), value, hints[key]) for key, value in table.items()}
     try:
-        return msgspec.convert(dict(table), kind)
+        return msgspec.convert(inner, kind)
     except msgspec.ValidationError as exc:
         message, _, path = str(exc).partition(" - at `$")
         key, value = _found(table, path.rstrip("`"))
-        raise place.error(_told(message, value, hints.get(re.split(r"[.\[]", key)[0])), key) from exc
+        raise place.error(_told(message, key, value, hints.get(re.split(r"[.\[]", key)[0])), key) from exc
 
 
 def from_text(variable: str, text: str, hint: type) -> object:
@@ -94,6 +98,24 @@ def secretive(name: str) -> bool:
 
 def listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
+
+
+def _inner(place: Place, value: object, hint: object) -> object:
+    """A value with its structs made, each in its own place, and with JSON where it is kept as JSON."""
+    arguments = get_args(hint)
+    match value:
+        case msgspec.Raw():
+            return value
+        case _ if hint is msgspec.Raw:
+            return msgspec.Raw(msgspec.json.encode(value))
+        case dict() if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            return typed(place, value, hint)
+        case dict() if get_origin(hint) is dict:
+            return {key: _inner(place.within(f"{place.at}{key}."), entry, arguments[1]) for key, entry in value.items()}
+        case list() if get_origin(hint) is tuple:
+            return [_inner(place, entry, arguments[0]) for entry in value]
+        case _:
+            return value
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
@@ -118,11 +140,12 @@ def _found(table: object, path: str) -> tuple[str, object]:
     return steps.lstrip("."), value
 
 
-def _told(message: str, value: object, hint: object) -> str:
+def _told(message: str, key: str, value: object, hint: object) -> str:
     if missing := re.search(r"missing required field `(\w+)`", message):
         return f"'{missing[1]}' is missing"
     if message.startswith("Invalid enum value"):
-        return f"expected one of {listed(_choices(hint))}, got {value!r}"
+        # Where the name sounds like a credential's, even one of a few choices may be a key.
+        return f"expected one of {listed(_choices(hint))}, got {'something else' if secretive(key) else repr(value)}"
     if message.startswith("Expected `array`") and isinstance(value, dict):
         return "expected a list, got a table; a table that can be repeated is written with two brackets"
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -15,6 +15,13 @@ from rejoinder.bridge.errors import BrokenStream, UpstreamError
 CONNECT_TIMEOUT = 5.0
 """Seconds until a connection stands (reliability.md §4)."""
 
+_HEADERS = {
+    "content-type": "application/json",
+    "accept": "application/json, text/event-stream",
+    "accept-encoding": "identity",
+    "user-agent": "rejoinder",
+}
+
 _LARGE = 2**18
 """Bytes of a body that is written in pieces."""
 
@@ -28,6 +35,20 @@ class Answer:
     chunks: AsyncIterator[bytes]
 
 
+MAX_WHOLE = 2**20
+"""Bytes that are read of an answer that is no stream: an error, a count."""
+
+
+async def whole(answer: Answer) -> bytes:
+    """The body of an answer, as far as it is worth reading."""
+    body = bytearray()
+    async for chunk in answer.chunks:
+        body += chunk
+        if len(body) > MAX_WHOLE:
+            break
+    return bytes(body[:MAX_WHOLE])
+
+
 class Upstream(Protocol):
     """Something that answers calls. Leaving the context closes the exchange, finished or not."""
 
@@ -37,7 +58,8 @@ class Upstream(Protocol):
 
 
 class HttpUpstream:
-    """A provider over HTTP. `headers` are sent with every call and hold the credential.
+    """A provider over HTTP. `headers` are sent with every call, win over those of the call, and hold the credential;
+    the names of both are in lower case.
 
     Raises UpstreamError when no answer could be had, BrokenStream when it broke off. Nothing is sent twice: a
     connection that closes after the request left may have been paid for already (reliability.md S17).
@@ -45,13 +67,7 @@ class HttpUpstream:
 
     def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
         self._base_url = base_url.rstrip("/")
-        self._headers = {
-            "content-type": "application/json",
-            "accept": "application/json, text/event-stream",
-            "accept-encoding": "identity",
-            "user-agent": "rejoinder",
-            **headers,
-        }
+        self._headers = headers
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
@@ -63,7 +79,8 @@ class HttpUpstream:
                 self._base_url + call.path,
                 # In pieces where it is large: at once, everybody else on the loop would wait for it.
                 data=call.body if len(call.body) < _LARGE else io.BytesIO(call.body),
-                headers={**self._headers, **call.headers},
+                # What is configured comes last: a header of the settings replaces the dialect's own.
+                headers={**_HEADERS, **call.headers, **self._headers},
                 # A redirect would carry the credential to another place; it is an error like any other non-2xx.
                 allow_redirects=False,
             ) as response:
@@ -74,9 +91,12 @@ class HttpUpstream:
         except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
             raise UpstreamError("the provider's TLS certificate could not be verified") from _untraced(error)
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamError("the provider could not be reached", status=503) from _untraced(error)
+            # Nothing was sent, so it may be sent again.
+            raise UpstreamError("the provider could not be reached", status=503, transient=True) from _untraced(error)
         except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError) as error:
-            raise UpstreamError("the connection to the provider took too long", status=504) from _untraced(error)
+            late = "the connection to the provider took too long"
+            transient = isinstance(error, aiohttp.ConnectionTimeoutError)
+            raise UpstreamError(late, status=504, transient=transient) from _untraced(error)
         except (aiohttp.ClientError, OSError) as error:
             if opened:
                 raise BrokenStream(
