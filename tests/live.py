@@ -33,7 +33,7 @@ class LiveUpstream:
 
     base_url: str = ""
     name: str = "test"
-    dialect: Literal["chat", "demo"] = "chat"
+    dialect: Literal["chat", "anthropic", "gemini", "responses", "demo"] = "chat"
     models: Sequence[str] = ("*",)
     key: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
@@ -156,12 +156,13 @@ def running(
 ) -> Iterator[LiveServer]:
     """A healthy server. Its settings, log and store lie in `directory`; it is killed at the end if it still runs.
 
-    `keys` maps owners to the keys their clients use, `settings` are entries of `[server]`. The server sees nothing of
-    the caller's environment but the way to programs, so no provider's key leaks in; `environment` adds to that.
+    `keys` maps owners to the keys their clients use, `settings` are entries of `[server]`. Nothing is asked twice
+    unless they say so: a script has one answer for each request. The server sees nothing of the caller's environment
+    but the way to programs, so no provider's key leaks in; `environment` adds to that.
     """
     port = _free_port()
-    server = {"host": "127.0.0.1", "port": port, "store": store or f"disk:{directory / 'store'}", **(settings or {})}
-    tables: dict[str, object] = {"server": server}
+    server = {"host": "127.0.0.1", "port": port, "store": store or f"disk:{directory / 'store'}", "retries": 0}
+    tables: dict[str, object] = {"server": server | dict(settings or {})}
     if keys:
         tables["key"] = [
             {"owner": owner, "sha256": hashlib.sha256(key.encode()).hexdigest()} for owner, key in keys.items()

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 import pytest
@@ -97,6 +98,14 @@ TOOLS: Mapping[Shape, Sequence[str]] = {
 """What the provider is offered, in this order: namespaces flattened, no web search."""
 
 
+class LeftOut(TypedDict):
+    """A line of the server's log: what a turn did without."""
+
+    event: str
+    notes: list[str]
+    losses: list[dict[str, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """A place to run Codex at, with a provider that does what the test says."""
@@ -138,10 +147,17 @@ class Desk:
         return [request.chat for request in self.sent()]
 
     def notes(self) -> list[str]:
-        """What the server's log says it left out, turn after turn."""
+        """Which parameters the server's log says had no effect, turn after turn."""
+        return [note for line in self._left_out() for note in line["notes"]]
+
+    def losses(self) -> list[str]:
+        """The types of the items the server's log says the provider did not get, turn after turn."""
+        return [loss["type"] for line in self._left_out() for loss in line["losses"]]
+
+    def _left_out(self) -> list[LeftOut]:
         lines = self.server.log.read_bytes()[self.log_start :].splitlines()
         told = [json.loads(line) for line in lines if line.startswith(b"{")]
-        return [note for line in told if line["event"] == "left out" for note in line["notes"]]
+        return [line for line in told if line["event"] == "left out"]
 
 
 @pytest.fixture(scope="module")
@@ -484,7 +500,7 @@ def test_another_model_does_not_get_the_reasoning_of_the_first(desk: Desk) -> No
     run = desk.run(codex, [answer(thought("a hidden thought"), text("one"))])
     other = replace(codex, model="other-model")
     assert answered(desk.run(other, [answer(text("two"))], resume=run.thread_id)) == "two"
-    assert any("belongs to another model and was left out" in note for note in desk.notes())
+    assert desk.losses() == ["reasoning"]
 
     _, second = desk.chats()
     assert second.model == "other-model"

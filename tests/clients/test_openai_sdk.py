@@ -35,7 +35,7 @@ from openai.types.responses import (
 )
 from openai.types.responses.response_input_param import FunctionCallOutput
 
-from tests.clients.witness import Witness, notes_of
+from tests.clients.witness import Witness, losses_of, notes_of
 from tests.live import LiveServer, LiveUpstream, running
 from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.script import (
@@ -770,7 +770,8 @@ def test_sealed_reasoning_comes_back_to_its_provider(client: OpenAI, upstream: C
     stolen = client.with_options(api_key=BOB).responses.with_raw_response.create(
         model=MODEL, input=history, tools=[WEATHER], store=False
     )
-    assert any("reasoning" in note for note in notes_of(stolen.headers))
+    [loss] = losses_of(stolen.headers)
+    assert (loss["type"], loss["reason"]) == ("reasoning", "end_user_mismatch")
     assert upstream.requests[2].chat.messages[1].reasoning_details == msgspec.Raw(b"null")
 
 

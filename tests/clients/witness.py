@@ -244,8 +244,15 @@ class _AsyncCopied(httpx2.AsyncByteStream):
 _LIMITS = httpx2.Limits(max_connections=100)
 
 
+def losses_of(headers: httpx2.Headers) -> list[dict[str, str]]:
+    """What of the conversation the server says its upstream did not get."""
+    losses = json.loads(headers.get("x-rejoinder-losses", "[]"))
+    assert isinstance(losses, list)
+    return losses
+
+
 def notes_of(headers: httpx2.Headers) -> list[str]:
-    """What the server says it left out."""
+    """Which parameters the server says had no effect."""
     notes = json.loads(headers.get("x-rejoinder-notes", "[]"))
     assert isinstance(notes, list)
     return notes

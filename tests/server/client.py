@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic, sleep
 
 import msgspec
 from msgspec import Raw, Struct
@@ -120,6 +122,7 @@ class Stream:
     events: list[Event] = field(default_factory=list)
     comments: int = 0
     done: bool = False
+    _codex: bool = False
     _unread: bytes = b""
     _connection: http.client.HTTPConnection = field(kw_only=True)
     _response: http.client.HTTPResponse = field(kw_only=True)
@@ -179,7 +182,9 @@ class Stream:
         head, _, data = frame.partition(b"\n")
         event = _EVENT.decode(data.removeprefix(b"data: "))
         assert head == f"event: {event.type}".encode()
-        assert event.sequence_number == len(self.events)
+        number = self.events[-1].sequence_number + 1 if self.events else 0
+        # Codex is not told that an item is done which was only cut off: it would act on it (codex.md §5).
+        assert event.sequence_number == number or (self._codex and event.sequence_number > number)
         assert not self.events or self.events[-1].type not in TERMINAL, f"{event.type} follows a terminal event"
         self.events.append(event)
         return event
@@ -213,7 +218,7 @@ def streaming(server: LiveServer, headers: Mapping[str, str] = NOTHING, **fields
         named = {name.lower(): value for name, value in response.getheaders()}
         assert response.status == 200, f"expected a stream, got {response.status}: {response.read()[:500]!r}"
         assert named["content-type"].startswith("text/event-stream")
-        yield Stream(response.status, named, _connection=connection, _response=response)
+        yield Stream(response.status, named, _codex=headers == CODEX, _connection=connection, _response=response)
 
 
 def streamed(server: LiveServer, headers: Mapping[str, str] = NOTHING, **fields: object) -> Stream:
@@ -230,6 +235,29 @@ def posted(server: LiveServer, **fields: object) -> socket.socket:
     head = f"POST /v1/responses HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection
+
+
+def hang_up(connection: socket.socket, *, reset: bool) -> None:
+    """Leave, politely or not, without an answer."""
+    if reset:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def idle(server: LiveServer) -> bool:
+    """Whether no turn runs, at the latest in a second."""
+    deadline = monotonic() + 1
+    while ask(server, "GET", "/health").body.find(b'"running":0') < 0:
+        if monotonic() > deadline:
+            return False
+        sleep(0.01)
+    return True
+
+
+def resident(server: LiveServer) -> int:
+    """Bytes of memory the server's process holds."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
 def received(connection: socket.socket) -> Answer:

@@ -64,16 +64,26 @@ def settings_in(
     keys: Mapping[str, str] | None = None,
     server: Mapping[str, object] | None = None,
     chat: Mapping[str, object] | None = None,
+    dialect: str = "chat",
+    grammar: str = "pass",
 ) -> Settings:
     """Settings with one upstream for each of `names`, all of them at `base_url`; the first serves every model.
 
     `keys` maps owners to the keys of their clients, `server` are entries of `[server]`, `chat` of `[upstream.chat]`.
+    Nothing is asked twice unless `server` says so: a script has one answer for each request.
     """
     tables: dict[str, object] = {
-        "server": {"store": f"disk:{directory / 'store'}", **(server or {})},
+        "server": {"store": f"disk:{directory / 'store'}", "retries": 0, **(server or {})},
         "key": [{"owner": owner, "sha256": hashlib.sha256(key.encode()).hexdigest()} for owner, key in _items(keys)],
         "upstream": [
-            {"name": name, "dialect": "chat", "base_url": base_url, "models": ["*"], "chat": dict(chat or {})}
+            {
+                "name": name,
+                "dialect": dialect,
+                "base_url": base_url,
+                "models": ["*"],
+                "grammar": grammar,
+                **({"chat": dict(chat)} if chat else {}),
+            }
             for name in names
         ],
     }
@@ -90,9 +100,15 @@ def services_in(
     keys: Mapping[str, str] | None = None,
     server: Mapping[str, object] | None = None,
     chat: Mapping[str, object] | None = None,
+    dialect: str = "chat",
+    grammar: str = "pass",
 ) -> Services:
     """Assembled services with a disk store in `directory`; the caller closes them, or a `site` does."""
-    return assemble(settings_in(directory, base_url, names=names, keys=keys, server=server, chat=chat))
+    return assemble(
+        settings_in(
+            directory, base_url, names=names, keys=keys, server=server, chat=chat, dialect=dialect, grammar=grammar
+        )
+    )
 
 
 def exact(services: Services) -> Services:
@@ -137,6 +153,12 @@ class Reply:
         notes = json.loads(self.headers.get("x-rejoinder-notes", "[]"))
         assert isinstance(notes, list)
         return notes
+
+    @property
+    def losses(self) -> list[Json]:
+        losses = json.loads(self.headers.get("x-rejoinder-losses", "[]"))
+        assert isinstance(losses, list)
+        return losses
 
 
 class Site:

@@ -38,6 +38,9 @@ def upstream(status: int, code: str = "server_error", retry_after: float | None 
     ("exc", "status", "type_", "code", "headers"),
     [
         (upstream(400, "invalid_request_error"), 400, "invalid_request_error", None, {}),
+        (upstream(400, "unsupported_parameter"), 400, "invalid_request_error", "unsupported_parameter", {}),
+        (upstream(400, f"no {SECRET}"), 400, "invalid_request_error", None, {}),
+        (upstream(400, SECRET), 400, "invalid_request_error", None, {}),
         (upstream(404), 404, "invalid_request_error", None, {}),
         (upstream(404, "model_not_found"), 400, "invalid_request_error", "model_not_found", {}),
         (upstream(409), 409, "invalid_request_error", None, {}),
@@ -202,6 +205,8 @@ def test_a_damaged_record_is_named_in_the_log(lines: io.StringIO) -> None:
         (upstream(401), "server_error", "The provider refused this server's own credential."),
         (upstream(400), "invalid_prompt", "it said no"),
         (upstream(400, "context_length_exceeded"), "context_length_exceeded", "it said no"),
+        (upstream(400, "unsupported_parameter"), "invalid_prompt", "it said no"),
+        (upstream(503, "server_is_overloaded"), "server_error", "it said no"),
         (upstream(404, "model_not_found"), "model_not_found", "it said no"),
         (upstream(429, retry_after=7), "rate_limit_exceeded", "it said no Please try again in 7s."),
         (upstream(402), "insufficient_quota", "it said no"),

@@ -8,6 +8,7 @@ from rejoinder.server.errors import InvalidRequest
 from rejoinder.server.lineage import Lineage, lineage
 from rejoinder.store import DamagedRecord, DiskBackend, Record, Store
 from rejoinder.wire.errors import BadRequest
+from rejoinder.wire.items import kept
 from tests.server.site import Json, output_of, request_of, user
 
 OWNER = "ann"
@@ -43,6 +44,7 @@ async def keep(
     output: list[Json] | None = None,
     status: str = "completed",
     owner: str = OWNER,
+    added: bytes = b"",
 ) -> None:
     given, made = input or [], output or []
     await store.save(
@@ -54,6 +56,7 @@ async def keep(
             response=json.dumps({"id": id, "output": made}).encode(),
             input=[json.dumps(item).encode() for item in given],
             output=[json.dumps(item).encode() for item in made],
+            added=added,
         ),
         owner=owner,
     )
@@ -75,8 +78,8 @@ def ids(whole: Lineage) -> list[str | None]:
 
 async def test_without_a_previous_response_there_is_only_what_is_said_now(store: Store) -> None:
     whole = await found(store, input=[user("one"), user("two")])
-    assert [json.loads(item.raw) for item in whole.coming] == [user("one"), user("two")]
-    assert whole.conversation.items == whole.coming
+    assert [json.loads(item.raw) for item in whole.conversation.coming] == [user("one"), user("two")]
+    assert whole.conversation.items == whole.conversation.coming
 
 
 async def test_every_ancestors_input_and_output_comes_first_and_in_order(store: Store) -> None:
@@ -84,7 +87,7 @@ async def test_every_ancestors_input_and_output_comes_first_and_in_order(store: 
     await keep(store, "resp_2", "resp_1", input=[output_of("c1", "cold") | {"id": "d"}], output=[said("e", "e")])
     whole = await found(store, input="f", previous_response_id="resp_2")
     assert ids(whole) == ["a", "b", "c", "d", "e", None]
-    assert [item.id for item in whole.coming] == [None]
+    assert [item.id for item in whole.conversation.coming] == [None]
     assert whole.conversation.call_ids == {"c1"}
 
 
@@ -92,7 +95,7 @@ async def test_a_previous_response_can_be_continued_without_saying_anything(stor
     await keep(store, "resp_1", input=[user("a") | {"id": "a"}], output=[said("b", "b")])
     whole = await found(store, previous_response_id="resp_1")
     assert ids(whole) == ["a", "b"]
-    assert whole.coming == []
+    assert whole.conversation.coming == []
 
 
 async def test_what_was_read_once_is_not_parsed_again(store: Store) -> None:
@@ -162,6 +165,59 @@ async def test_every_open_call_needs_its_output(store: Store) -> None:
     assert len(whole.conversation.items) == 5
 
 
+async def test_half_a_call_of_the_past_does_not_shift_what_is_said_now(store: Store) -> None:
+    half = called("c1", "b") | {"arguments": '{"a', "status": "incomplete"}
+    await keep(store, "resp_1", input=[user("a") | {"id": "a"}], output=[half], status="incomplete")
+    whole = await found(store, input=[user("one"), user("two")], previous_response_id="resp_1")
+    assert ids(whole) == ["a", None, None]
+    assert [json.loads(item.raw) for item in whole.conversation.coming] == [user("one"), user("two")]
+    assert whole.conversation.coming == whole.conversation.items[1:]
+
+
+async def test_what_is_said_now_is_stored_also_where_nobody_is_told(store: Store) -> None:
+    half = called("c1", "b") | {"arguments": '{"a', "status": "incomplete"}
+    whole = await found(store, input=[user("one"), half, user("two")])
+    assert ids(whole) == [None, None]
+    assert [item.id for item in whole.conversation.coming] == [None, "b", None]
+
+
+async def test_items_come_out_of_the_store_under_their_id_in_the_bytes_they_were_sent_in(store: Store) -> None:
+    sent: list[Json] = [
+        {"role": "user", "content": "é"},
+        {"type": "message", "id": "mine", "status": "completed", "role": "user", "content": "b"},
+        {"type": "acme:thing", "new": [1]},
+    ]
+    stored = [kept(item, f"new_{number}") for number, item in enumerate(request_of(input=sent).input)]
+    await keep(
+        store,
+        "resp_1",
+        input=[json.loads(one.item.raw) for one in stored],
+        output=[said("c", "c")],
+        added=bytes(one.added for one in stored),
+    )
+    whole = await found(store, input="d", previous_response_id="resp_1")
+    assert ids(whole) == ["new_0", "mine", "new_2", "c", None]
+    assert [item.raw for item in whole.conversation.items[:3]] == [
+        '{"role":"user","content":"é"}'.encode(),
+        b'{"type":"message","id":"mine","status":"completed","role":"user","content":"b"}',
+        b'{"type":"acme:thing","new":[1]}',
+    ]
+
+
+async def test_a_record_from_before_there_was_such_a_note_is_read_as_it_is_stored(store: Store) -> None:
+    await keep(store, "resp_1", input=[user("a") | {"id": "a"}, user("b") | {"id": "b"}])
+    whole = await found(store, input="c", previous_response_id="resp_1")
+    assert json.loads(whole.conversation.items[1].raw) == user("b") | {"id": "b"}
+
+
+async def test_the_records_that_are_continued_come_along_oldest_first(store: Store) -> None:
+    await keep(store, "resp_1")
+    await keep(store, "resp_2", "resp_1")
+    whole = await found(store, input="c", previous_response_id="resp_2")
+    assert [record.id for record in whole.records] == ["resp_1", "resp_2"]
+    assert list((await found(store, input="c")).records) == []
+
+
 async def test_an_output_needs_its_call(store: Store) -> None:
     await keep(store, "resp_1", input=[user("a") | {"id": "a"}], output=[said("b", "b")])
     with pytest.raises(BadRequest, match="No tool call found for function call output with call_id c9") as caught:
@@ -172,15 +228,19 @@ async def test_an_output_needs_its_call(store: Store) -> None:
 async def test_an_output_without_a_call_id_is_kept_with_the_one_it_was_paired_with(store: Store) -> None:
     named = {"type": "function_call_output", "name": "weather", "output": "cold"}
     whole = await found(store, input=[user("a"), called("c1", "b"), named])
-    assert json.loads(whole.coming[2].raw) == named | {"call_id": "c1"}
-    assert whole.coming[2] is whole.conversation.items[2]
+    assert json.loads(whole.conversation.coming[2].raw) == named | {"call_id": "c1"}
+    assert whole.conversation.coming[2] is whole.conversation.items[2]
 
 
 async def test_a_reference_is_the_stored_item_it_names(store: Store) -> None:
     own = f"msg_{STEM}0001"
     await keep(store, f"resp_{STEM}", input=[user("a") | {"id": "mine"}], output=[said("b", own)])
     whole = await found(store, input=[{"id": "mine"}, {"type": "item_reference", "id": own}, user("on")])
-    assert [json.loads(item.raw) for item in whole.coming] == [user("a") | {"id": "mine"}, said("b", own), user("on")]
+    assert [json.loads(item.raw) for item in whole.conversation.coming] == [
+        user("a") | {"id": "mine"},
+        said("b", own),
+        user("on"),
+    ]
 
 
 async def test_a_reference_can_name_a_call_and_its_output(store: Store) -> None:
@@ -209,7 +269,7 @@ async def test_reasoning_with_nothing_but_its_id_is_the_stored_one(store: Store)
     full = thought(f"rs_{STEM}0001", encrypted_content="brg1.x")
     await keep(store, f"resp_{STEM}", output=[full])
     whole = await found(store, input=[user("a"), thought(f"rs_{STEM}0001"), user("on")])
-    assert json.loads(whole.coming[1].raw) == full
+    assert json.loads(whole.conversation.coming[1].raw) == full
 
 
 @pytest.mark.parametrize(
@@ -224,7 +284,7 @@ async def test_reasoning_with_nothing_but_its_id_is_the_stored_one(store: Store)
 )
 async def test_an_item_that_says_something_itself_needs_no_store(store: Store, item: Json) -> None:
     whole = await found(store, input=[item, user("on")])
-    assert json.loads(whole.coming[0].raw) == item
+    assert json.loads(whole.conversation.coming[0].raw) == item
 
 
 @pytest.mark.parametrize("again", [{"id": "b"}, {"type": "item_reference", "id": "b"}, thought("c"), said("x", "b")])

@@ -7,20 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import Raw
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from rejoinder.bridge.chat import ChatDialect
 from rejoinder.bridge.chat_reader import ChatReader
 from rejoinder.bridge.composer import Composer
-from rejoinder.bridge.dialect import Prompt
+from rejoinder.bridge.dialect import Identity, Prompt
 from rejoinder.bridge.echo import echo
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.server import sse, turn
 from rejoinder.server.services import Services
 from rejoinder.server.sse import Pulse, Stream, StreamedTurn, while_connected
-from rejoinder.wire.events import Event
+from rejoinder.wire.events import Completed, Event, Failed, Incomplete, Relayed
 from tests.server.site import (
     CODEX,
     WEATHER,
@@ -190,6 +191,31 @@ async def test_codex_is_told_only_of_whole_items_that_they_are_done(
     events = (await here.create(input="hi", stream=True, tools=[WEATHER], headers=CODEX)).events
     assert events[-1]["type"] == ending
     assert [event["item"]["type"] for event in events if event["type"] == "response.output_item.done"] == done
+
+
+def relayed_done(kind: str) -> Relayed:
+    item = json.dumps({"type": kind, "id": "x"}).encode()
+    return Relayed(0, "response.output_item.done", b'{"item":%b}' % item, Raw(item))
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (Failed(1, Raw(b"{}")), []),
+        (Incomplete(1, Raw(b"{}")), ["message", "reasoning"]),
+        (Completed(1, Raw(b"{}")), ["message", "reasoning", "function_call", "hologram"]),
+    ],
+)
+async def test_what_a_provider_of_this_very_api_did_not_finish_codex_is_not_told_of_either(
+    last: Event, told: list[str]
+) -> None:
+    stream = Stream(codex=True)
+    kinds = ["message", "reasoning", "function_call", "hologram"]
+    await stream.send([Relayed(0, "acme.event", b"{}"), *map(relayed_done, kinds), last])
+    stream.end()
+    sent = b"".join([chunk async for chunk in stream.chunks()])
+    assert b"event: acme.event\ndata: {}\n\n" in sent
+    assert [kind for kind in kinds if b'"type": "%b"' % kind.encode() in sent] == told
 
 
 async def test_codex_is_told_of_a_refusal_as_text(here: Site, provider: ChatUpstream) -> None:
@@ -430,7 +456,7 @@ async def test_a_client_that_waited_hears_the_outcome(provider: ChatUpstream, tm
         raise AssertionError("nothing comes")
 
     async with closing(services_in(tmp_path, provider.base_url)) as services:
-        outcome = await while_connected(receive, request_of(input="hi"), services, owner="local")
+        outcome = await while_connected(receive, request_of(input="hi"), services, owner="local", caller=Identity())
     assert json.loads(bytes(outcome.response))["status"] == "completed"
 
 
@@ -447,7 +473,9 @@ async def test_a_client_that_left_before_its_stream_began_is_sent_nothing(
         raise AssertionError(f"nobody is there for {message}")
 
     async with closing(services_in(tmp_path, provider.base_url)) as services:
-        streamed = StreamedTurn(request_of(input="hi"), services, Pulse(), owner="local", codex=False)
+        streamed = StreamedTurn(
+            request_of(input="hi"), services, Pulse(), owner="local", caller=Identity(), codex=False
+        )
         await streamed({"type": "http", "method": "POST"}, receive, send)
     assert messages == []
 
@@ -461,7 +489,7 @@ async def test_a_client_that_did_not_wait_has_left(provider: ChatUpstream, tmp_p
 
     async with closing(services_in(tmp_path, provider.base_url)) as services:
         with pytest.raises(ClientDisconnect):
-            await while_connected(receive, request_of(input="hi"), services, owner="local")
+            await while_connected(receive, request_of(input="hi"), services, owner="local", caller=Identity())
 
 
 async def test_a_timeout_of_something_else_is_no_client_that_left(
@@ -476,7 +504,7 @@ async def test_a_timeout_of_something_else_is_no_client_that_left(
     monkeypatch.setattr(turn, "run", late)
     async with closing(services_in(tmp_path, provider.base_url)) as services:
         with pytest.raises(TimeoutError, match="something else"):
-            await while_connected(receive, request_of(input="hi"), services, owner="local")
+            await while_connected(receive, request_of(input="hi"), services, owner="local", caller=Identity())
 
 
 async def test_a_pulse_beats_for_the_streams_it_has_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:

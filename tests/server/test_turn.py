@@ -10,7 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from rejoinder.bridge.errors import BrokenStream, Unsupported, UpstreamError
-from rejoinder.server import turn
+from rejoinder.bridge.losses import Loss, Reason
+from rejoinder.server import turn, upstream
 from rejoinder.server.errors import InvalidRequest, StoreFailed, Unavailable
 from rejoinder.server.services import Services
 from rejoinder.store import Change, Missing, StoreError
@@ -506,7 +507,12 @@ async def test_reasoning_of_another_is_left_out_and_noted(
     message = provider.requests[1].chat.messages[1]
     assert (message.text, message.reasoning_content) == ("hi", None)
     reasoning = first["output"][0]["id"]
-    assert outcome.notes == [f"input: reasoning {reasoning} belongs to another model and was left out"]
+    issuer = "" if owner == "bob" else "chat"
+    reasons: dict[str, Reason] = {"two/m": "organization_mismatch", "one/other": "model_mismatch"}
+    reason = reasons.get(model, "end_user_mismatch")
+    assert outcome.losses == [Loss("reasoning", reasoning, "removed", reason, issuer)]
+    transformed = json.loads(bytes(outcome.response))["input_transformations"]
+    assert transformed == [{"id": reasoning, "type": "reasoning", "action": "removed", "reason": reason}]
 
 
 async def test_a_chain_that_changes_its_model_leaves_the_reasoning_behind_and_finds_it_again(
@@ -707,23 +713,20 @@ async def test_what_has_no_words_upstream_is_left_out_and_said(provider: ChatUps
     searched = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
     request = request_of(input=[{"role": "user", "content": "hi"}, thought, searched], store=False)
     outcome = await turn.run(request, turn.Discard(), services, owner="local")
-    assert outcome.notes == [
-        "input: reasoning rs_1 has no 'encrypted_content' and was left out",
-        "input: web_search_call ws_1 ran at another provider and was left out",
+    assert outcome.losses == [
+        Loss("reasoning", "rs_1", "removed", "not_sealed"),
+        Loss("web_search_call", "ws_1", "removed", "no_words"),
     ]
 
 
-async def test_a_cache_breakpoint_is_noted_where_it_is_sent_and_not_again(
+async def test_a_cache_breakpoint_the_upstream_does_not_read_is_noted(
     provider: ChatUpstream, services: Services
 ) -> None:
     provider.follow(always(answer(text("hi"))))
     part = {"type": "input_text", "text": "hi", "prompt_cache_breakpoint": {"mode": "explicit"}}
     request = request_of(input=[{"role": "user", "content": [part]}])
     first = await turn.run(request, turn.Discard(), services, owner="local")
-    request = request_of(input="on", previous_response_id=first.response_id)
-    second = await turn.run(request, turn.Discard(), services, owner="local")
-    assert first.notes == ["input: prompt_cache_breakpoint is not passed on"]
-    assert second.notes == []
+    assert first.notes == ["input: prompt_cache_breakpoint is not understood by this upstream"]
 
 
 async def test_what_the_answer_leaves_out_is_noted_too(provider: ChatUpstream, services: Services) -> None:
@@ -878,7 +881,7 @@ async def test_comments_of_a_provider_are_signs_of_life_and_nothing_else(
 async def test_the_body_of_a_refusal_is_read_to_a_limit(
     provider: ChatUpstream, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turn, "MAX_REFUSAL", 1000)
+    monkeypatch.setattr(upstream, "MAX_WHOLE", 1000)
     provider.follow([raw(b"no such thing\n", *[b"x" * 600] * 50, status=404, content_type="text/plain", gap=0.001)])
     error = await raised(services, UpstreamError, input="hi")
     assert isinstance(error, UpstreamError)

@@ -13,7 +13,7 @@ from rejoinder.server.access import Access, Keys
 from rejoinder.server.envelope import answer, describe, from_codex
 from rejoinder.server.errors import NotFound
 from rejoinder.server.health import Health
-from rejoinder.server.http import CreateResponse, StoredResponses
+from rejoinder.server.http import CountTokens, CreateResponse, StoredResponses
 from rejoinder.server.models import Models
 from rejoinder.server.request_id import RequestId
 from rejoinder.server.services import Services
@@ -40,6 +40,7 @@ def build_app(services: Services) -> ASGIApp:
     router = Router(
         routes=[
             Route("/v1/responses", CreateResponse(services, pulse), methods=["POST"]),
+            Route("/v1/responses/input_tokens", CountTokens(services), methods=["POST"]),
             Route("/v1/responses/{response_id}", stored.retrieve, methods=["GET"]),
             Route("/v1/responses/{response_id}", stored.delete, methods=["DELETE"]),
             Route("/v1/responses/{response_id}/input_items", stored.input_items, methods=["GET"]),

@@ -120,16 +120,17 @@ def failure(exc: BaseException) -> tuple[str, str]:
     """`response.error` of a `response.failed`: its code, never null, and its message.
 
     Codex gives up at once on `invalid_prompt`, `context_length_exceeded` and `insufficient_quota`, waits for
-    `rate_limit_exceeded` as long as the message says, and asks again five times for anything else (codex.md §9).
+    `rate_limit_exceeded` as long as the message says, and asks again five times for anything else (codex.md §9), but
+    for `server_is_overloaded`, which is told by a status alone.
     """
     body = _described(exc)
     if body.status == 429 and body.type != "insufficient_quota":
         wait = body.headers.get("retry-after", "1")
         hint = "" if "try again in" in body.message else f" Please try again in {wait}s."
         return "rate_limit_exceeded", body.message + hint
-    if body.status >= 500 or body.status in _CODEX:
-        return body.code or _SERVER, body.message
-    return body.code or "invalid_prompt", body.message
+    if body.status != 429 and (body.status >= 500 or body.status in _CODEX):
+        return _SERVER, body.message
+    return body.code if body.code and body.code in _BY_CODE else "invalid_prompt", body.message
 
 
 def encode(body: ErrorBody) -> bytes:
@@ -191,7 +192,7 @@ def _described(exc: BaseException) -> ErrorBody:
 
 def _upstream_error(exc: UpstreamError) -> ErrorBody:
     row = _BY_CODE.get(exc.code) or _BY_STATUS.get(exc.status, _OTHERWISE)
-    message = _public(str(exc))
+    message = public(str(exc))
     if row.says:
         _logger.error("upstream refused our credential", upstream=exc.upstream, status=exc.status, said=message)
         of = f" of upstream '{exc.upstream}'" if exc.upstream else ""
@@ -201,15 +202,18 @@ def _upstream_error(exc: UpstreamError) -> ErrorBody:
         headers = _NO_RETRY
     elif exc.retry_after is not None or row.status == 429:
         headers = {"retry-after": _seconds(exc.retry_after or 0)}
-    param = _parameter(exc.param) if exc.param and row.type == _INVALID else None
+    param = _word(exc.param) if exc.param and row.type == _INVALID else None
+    code = row.code
+    if code is None and row.status == 400 and exc.code not in (_INVALID, _SERVER):
+        code = _word(exc.code)  # of a provider that speaks this very API (provider-responses.md §8)
     if row.code == "context_length_exceeded":
         param = param or "input"  # http.md §6.2
-    return ErrorBody(row.status, row.type, param, row.code, message, headers)
+    return ErrorBody(row.status, row.type, param, code, message, headers)
 
 
-def _parameter(said: str) -> str | None:
-    """A provider's word for what is wrong, where it can be the path of a parameter and nothing else."""
-    return said if _PATH.fullmatch(said) and _public(said) == said else None
+def _word(said: str) -> str | None:
+    """A provider's word for what is wrong, where it can be the path of a parameter, or a code, and nothing else."""
+    return said if _PATH.fullmatch(said) and public(said) == said else None
 
 
 _PATH = re.compile(r"[A-Za-z_][\w.\[\]-]{0,199}")
@@ -266,7 +270,8 @@ _PRIVATE: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-def _public(text: str) -> str:
+def public(text: str) -> str:
+    """What a provider said, as its user's client may read it."""
     text = redact(text[:_LONGEST_MESSAGE])
     for pattern, replacement in _PRIVATE:
         text = pattern.sub(replacement, text)

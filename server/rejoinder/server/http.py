@@ -8,11 +8,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rejoinder.server.access import owner_of
 from rejoinder.server.body import check_json, read_body
+from rejoinder.server.counting import count
 from rejoinder.server.envelope import from_codex
 from rejoinder.server.errors import InvalidRequest, NotFound
+from rejoinder.server.identity import named
 from rejoinder.server.lineage import RESPONSE_ID
 from rejoinder.server.listing import Page, page
-from rejoinder.server.notes import header
+from rejoinder.server.notes import headers
 from rejoinder.server.services import Services
 from rejoinder.server.sse import Pulse, StreamedTurn, while_connected
 from rejoinder.store import Missing, Record
@@ -39,6 +41,12 @@ def _parsed(body: bytes) -> CreateRequest:
     return CreateRequest.parse(body)
 
 
+async def _request(receive: Receive, scope: Scope, services: Services) -> CreateRequest:
+    server = services.settings.server
+    body = await read_body(receive, scope["headers"], limit=server.max_body_bytes, timeout=server.body_timeout)
+    return _parsed(body) if len(body) < _LARGE else await anyio.to_thread.run_sync(_parsed, body)
+
+
 class CreateResponse:
     """`POST /v1/responses`, plain or streamed. Pure ASGI: a plain answer has its client watched while it is made."""
 
@@ -47,18 +55,28 @@ class CreateResponse:
         self._pulse = pulse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        server = self._services.settings.server
-        body = await read_body(receive, scope["headers"], limit=server.max_body_bytes, timeout=server.body_timeout)
-        request = _parsed(body) if len(body) < _LARGE else await anyio.to_thread.run_sync(_parsed, body)
-        owner = owner_of(scope)
+        request = await _request(receive, scope, self._services)
+        owner, caller = owner_of(scope), named(scope["headers"])
         answer: ASGIApp
         if request.stream:
             codex = from_codex(scope["headers"])
-            answer = StreamedTurn(request, self._services, self._pulse, owner=owner, codex=codex)
+            answer = StreamedTurn(request, self._services, self._pulse, owner=owner, caller=caller, codex=codex)
         else:
-            outcome = await while_connected(receive, request, self._services, owner=owner)
-            answer = json(bytes(outcome.response), headers=header(outcome.notes))
+            outcome = await while_connected(receive, request, self._services, owner=owner, caller=caller)
+            answer = json(bytes(outcome.response), headers=headers(outcome.notes, outcome.losses))
         await answer(scope, receive, send)
+
+
+class CountTokens:
+    """`POST /v1/responses/input_tokens`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = await _request(receive, scope, self._services)
+        counted = await count(request, self._services, owner=owner_of(scope))
+        await json(_ENCODER.encode(counted))(scope, receive, send)
 
 
 class StoredResponses:

@@ -1,5 +1,6 @@
 """The conversation a request continues: everything said before, then what it says now (semantics.md §1 to §3)."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from rejoinder.bridge.pairing import Paired, paired
 from rejoinder.server.errors import InvalidRequest
 from rejoinder.store import Missing, Record, Store
 from rejoinder.wire.errors import BadRequest
-from rejoinder.wire.items import Item, ItemReference, Reasoning
+from rejoinder.wire.items import Item, ItemReference, Reasoning, as_sent
 from rejoinder.wire.request import CreateRequest
 
 RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9]{1,64}")
@@ -20,10 +21,10 @@ _READABLE = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """`conversation` is all of it, paired; `coming` are the request's own items in it, references resolved."""
+    """`conversation` is all of it, paired, references resolved; `records` are what it continues, oldest first."""
 
-    coming: Sequence[Item]
     conversation: Paired
+    records: Sequence[Record]
 
 
 async def lineage(request: CreateRequest, store: Store, *, owner: str) -> Lineage:
@@ -33,13 +34,13 @@ async def lineage(request: CreateRequest, store: Store, *, owner: str) -> Lineag
     the same 400, reliability.md F16 and S3), and when calls and outputs do not pair.
     """
     previous = request.fields.previous_response_id
-    past = await _past(previous, store, owner) if previous is not None else []
+    records = await _past(previous, store, owner) if previous is not None else ()
+    past = [item for record in records for item in _items(record)]
     coming = [await _resolved(item, f"input[{index}]", past, store, owner) for index, item in enumerate(request.input)]
-    conversation = paired(past, coming)
-    return Lineage(conversation.items[len(past) :], conversation)
+    return Lineage(paired(past, coming), records)
 
 
-async def _past(previous: str, store: Store, owner: str) -> list[Item]:
+async def _past(previous: str, store: Store, owner: str) -> Sequence[Record]:
     if not _READABLE.fullmatch(previous):
         raise InvalidRequest(
             f"Invalid 'previous_response_id': '{previous[:100]}'. Expected an ID that contains letters, numbers, "
@@ -54,7 +55,7 @@ async def _past(previous: str, store: Store, owner: str) -> list[Item]:
         raise not_found(previous) from error
     if records[-1].status not in ("completed", "incomplete"):
         raise not_found(previous)
-    return [item for record in records for item in _items(record)]
+    return records
 
 
 def not_found(response_id: str) -> InvalidRequest:
@@ -73,9 +74,18 @@ _parsed: WeakKeyDictionary[Record, tuple[Item, ...]] = WeakKeyDictionary()
 def _items(record: Record) -> tuple[Item, ...]:
     items = _parsed.get(record)
     if items is None:
-        items = tuple(Item.parse(raw) for raw in (*record.input, *record.output))
+        added = record.added.ljust(len(record.input), b"\0")
+        items = (
+            *(_as_sent(Item.parse(raw), flags) for raw, flags in zip(record.input, added, strict=True)),
+            *(Item.parse(raw) for raw in record.output),
+        )
         _parsed[record] = items
     return items
+
+
+def _as_sent(item: Item, added: int) -> Item:
+    """The item under the id it is listed by, in the bytes its client sent: those went upstream, and go again."""
+    return dataclasses.replace(item, raw=as_sent(item.raw, added)) if added else item
 
 
 async def _resolved(item: Item, at: str, past: Sequence[Item], store: Store, owner: str) -> Item:

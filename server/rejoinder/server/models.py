@@ -9,7 +9,6 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rejoinder.bridge.dialect import Call
 from rejoinder.bridge.errors import UpstreamError
 from rejoinder.server.codex import CatalogueEntry, catalogue
 from rejoinder.server.errors import NotFound
@@ -42,17 +41,6 @@ class ModelList(msgspec.Struct, kw_only=True):
     object: str = "list"
     data: list[Model]
     models: list[CatalogueEntry]
-
-
-class _Offered(msgspec.Struct):
-    id: str
-
-
-class _Offer(msgspec.Struct):
-    data: list[_Offered] = []
-
-
-_OFFER = msgspec.json.Decoder(_Offer)
 
 
 class Models:
@@ -101,7 +89,7 @@ class Models:
         try:
             async with asyncio.timeout(ASK_TIMEOUT):
                 names = await _asked(provider)
-        except (TimeoutError, UpstreamError, msgspec.MsgspecError) as error:
+        except (TimeoutError, UpstreamError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             _logger.info("upstream does not list its models", upstream=provider.name, why=str(error))
         self._offers[provider.name] = (self._clock(), names)
         return names
@@ -109,11 +97,11 @@ class Models:
 
 async def _asked(provider: Provider) -> list[str]:
     body = bytearray()
-    async with provider.upstream.open(Call("/models", b"", stream=False, method="GET")) as answer:
+    async with provider.upstream.open(provider.dialect.models()) as answer:
         if not 200 <= answer.status < 300:
             raise UpstreamError(f"the provider answered with status {answer.status}", status=answer.status)
         async for chunk in answer.chunks:
             body += chunk
             if len(body) > MAX_LIST:
                 raise UpstreamError(f"the list of models is larger than {MAX_LIST} bytes")
-    return [offered.id for offered in _OFFER.decode(body).data]
+    return provider.dialect.offered(bytes(body))

@@ -10,21 +10,24 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
+from msgspec import Raw
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import AppStatus
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from rejoinder.bridge.composer import Composer
+from rejoinder.bridge.dialect import Identity
 from rejoinder.server import turn
 from rejoinder.server.envelope import failure
-from rejoinder.server.notes import header
+from rejoinder.server.notes import headers
 from rejoinder.server.services import Services
 from rejoinder.server.timers import after
 from rejoinder.wire import sse
-from rejoinder.wire.events import TERMINAL, Event, Failed, Incomplete, ItemDone
+from rejoinder.wire.events import TERMINAL, Event, Failed, Incomplete, ItemDone, Relayed
+from rejoinder.wire.items import Head
 from rejoinder.wire.request import CreateRequest
-from rejoinder.wire.responses import OutputMessage, ReasoningItem
 
 # A shutdown lets running turns finish (reliability.md F10); the library's own idea is to cut them.
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # the library is partly typed
@@ -145,7 +148,8 @@ class Stream:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What the head of the response says of the turn."""
         assert self.outcome is not None
-        return [(name.encode(), value.encode()) for name, value in header(self.outcome.notes).items()]
+        said = headers(self.outcome.notes, self.outcome.losses)
+        return [(name.encode(), value.encode()) for name, value in said.items()]
 
     def cut_with(self, presence: asyncio.Timeout) -> None:
         """What to end when the client stops reading."""
@@ -205,15 +209,27 @@ def _whole(events: Sequence[Event]) -> Sequence[Event]:
     """
     match events[-1]:
         case Failed():
-            return [event for event in events if not isinstance(event, ItemDone)]
+            return [event for event in events if _done(event) is None]
         case Incomplete():
-            return [
-                event
-                for event in events
-                if not isinstance(event, ItemDone) or isinstance(event.item, OutputMessage | ReasoningItem)
-            ]
+            return [event for event in events if _done(event) in (None, "message", "reasoning")]
         case _:
             return events
+
+
+def _done(event: Event) -> str | None:
+    """The type of the item an event says is done."""
+    match event:
+        case ItemDone(item=item):
+            tag = item.__struct_config__.tag
+            assert isinstance(tag, str)
+            return tag
+        case Relayed(item=Raw() as raw):
+            return _HEAD.decode(raw).type
+        case _:
+            return None
+
+
+_HEAD = msgspec.json.Decoder(Head)
 
 
 class StreamedTurn:
@@ -223,11 +239,14 @@ class StreamedTurn:
     cancels the turn, and with it the upstream's answer, wherever it is (reliability.md F1).
     """
 
-    def __init__(self, request: CreateRequest, services: Services, pulse: Pulse, *, owner: str, codex: bool) -> None:
+    def __init__(
+        self, request: CreateRequest, services: Services, pulse: Pulse, *, owner: str, caller: Identity, codex: bool
+    ) -> None:
         self._request = request
         self._services = services
         self._pulse = pulse
         self._owner = owner
+        self._caller = caller
         self._stream = Stream(codex=codex)
         self._error: Exception | None = None
 
@@ -261,7 +280,7 @@ class StreamedTurn:
 
     async def _run(self) -> None:
         try:
-            await turn.run(self._request, self._stream, self._services, owner=self._owner)
+            await turn.run(self._request, self._stream, self._services, owner=self._owner, caller=self._caller)
         except Exception as error:
             # The last frame of this task. Before the beginning the request's own task answers; after it the stream
             # still gets its last event (reliability.md P8).
@@ -293,12 +312,14 @@ def _opening(stream: Stream, send: Send, presence: asyncio.Timeout) -> Send:
     return opening
 
 
-async def while_connected(receive: Receive, request: CreateRequest, services: Services, *, owner: str) -> turn.Outcome:
+async def while_connected(
+    receive: Receive, request: CreateRequest, services: Services, *, owner: str, caller: Identity
+) -> turn.Outcome:
     """A turn whose client waits for the whole answer. Raises ClientDisconnect when it did not (reliability.md F2)."""
     try:
         async with asyncio.timeout(None) as presence:
             with _watched(receive, presence):
-                return await turn.run(request, turn.Discard(), services, owner=owner)
+                return await turn.run(request, turn.Discard(), services, owner=owner, caller=caller)
     except TimeoutError:
         if not presence.expired():
             raise

@@ -5,43 +5,53 @@ that tells nobody, and reads the response off the last event.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 import structlog
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
+from rejoinder.bridge.compaction import (
+    expanded,
+    sealed_summary,
+    summary_items,
+    summary_of,
+    summary_request,
+    triggered,
+    wanted,
+)
 from rejoinder.bridge.composer import Composer
-from rejoinder.bridge.dialect import Prompt, Reader
+from rejoinder.bridge.dialect import NOBODY, Identity, Prompt, Reader
 from rejoinder.bridge.echo import echo
-from rejoinder.bridge.envelope import Envelope, Issuer
 from rejoinder.bridge.errors import UpstreamError
+from rejoinder.bridge.losses import Loss
 from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.bridge.truncation import shortened
-from rejoinder.server.envelope import failure
+from rejoinder.server.attempts import Attempts
+from rejoinder.server.envelope import failure, public
 from rejoinder.server.errors import StoreFailed
-from rejoinder.server.ids import PREFIXES, Ids
-from rejoinder.server.lineage import Lineage, lineage
+from rejoinder.server.ids import Ids
+from rejoinder.server.lineage import lineage
+from rejoinder.server.prompting import Place, kept_by, prompt_of
 from rejoinder.server.running import Waiting
 from rejoinder.server.services import Provider, Services
 from rejoinder.server.timers import after
-from rejoinder.server.upstream import Answer
+from rejoinder.server.upstream import whole
 from rejoinder.store import Missing, Record, StoreError
 from rejoinder.wire.errors import BadFrame
 from rejoinder.wire.events import Event, Lifecycle
-from rejoinder.wire.items import HostedCall, Reasoning, kept
+from rejoinder.wire.items import Kept
 from rejoinder.wire.request import CreateRequest
+from rejoinder.wire.responses import InputTransformation, Usage
 
 STATUS_WAIT = 10.0
 """Seconds a stream's status line waits for the upstream's, so that an early error is a real one (reliability.md §4)."""
 
 STORE_TIMEOUT = 10.0
 """Seconds a commit may take at the end of a turn (reliability.md §4)."""
-
-MAX_REFUSAL = 2**20
-"""Bytes read of an upstream's error body."""
 
 _logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _ENCODER = msgspec.json.Encoder()
@@ -75,119 +85,194 @@ class Discard:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a turn came to. `response` is the encoded object of its last event, `notes` what was left out and why."""
+    """What a turn came to. `response` is the encoded object of its last event, `notes` which parameters had no effect,
+    `losses` what of the conversation the upstream did not get."""
 
     response_id: str
     notes: list[str]
+    losses: list[Loss] = field(default_factory=list)
     response: Raw = field(default_factory=Raw)
 
 
-async def run(request: CreateRequest, sink: Sink, services: Services, *, owner: str) -> Outcome:
+async def run(
+    request: CreateRequest, sink: Sink, services: Services, *, owner: str, caller: Identity = NOBODY
+) -> Outcome:
     """Run one turn to its end, and store it before anybody hears of that end (reliability.md P1).
 
-    Raises an error of this server, the wire, the bridge or the store while nothing has been sent; afterwards, towards
-    a live sink, a failure is the turn's last event.
+    `caller` is what the request's headers say of its session. Raises an error of this server, the wire, the bridge or
+    the store while nothing has been sent; afterwards, towards a live sink, a failure is the turn's last event.
     """
     services.running.admit()
     services.condition.admit(store=request.store)
     route = services.routes.find(request.model)
     provider = services.providers[route.upstream.name]
     said = await lineage(request, services.store, owner=owner)
-    issuer = provider.issuer(route.model)
-    prompt = _prompt(request, said, route.model, issuer, services, owner)
-    ids = Ids(services.random)
-    outcome = Outcome(ids.response, prompt.notes)
-    out = Composer(
-        echo(request, response_id=ids.response, created_at=int(services.clock())),
-        prompt.toolbox,
-        mint=ids.mint,
-        seal=lambda parts, calls: services.seal.close(Envelope(issuer, parts, calls), owner=owner),
-        taken=said.conversation.call_ids,
-        reasoning=route.upstream.profile.reasoning,
-    )
+    place = Place(services, provider, provider.issuer(route.model), owner, Ids(services.random))
+    inputs = kept_by(place.ids, said.conversation.coming) if request.store or provider.dialect.native else []
+    prompt = prompt_of(request, said, inputs, place, caller)
+    response = echo(request, response_id=place.ids.response, created_at=int(services.clock()))
+    response.input_transformations = _transformations(prompt.losses)
+    outcome = Outcome(response.id, prompt.notes, prompt.losses)
+    out = place.composer(prompt, response, said.conversation.call_ids, raw=provider.shows_raw_reasoning)
+    attempts = Attempts(services.settings.server.retries, services.settings.server.retry_budget)
     try:
-        await _answered(prompt, provider, out, sink, outcome, services)
+        await _answered(prompt, place, out, sink, outcome, attempts)
     except (UpstreamError, BadFrame) as error:
         if isinstance(error, UpstreamError):
             error.upstream = provider.name
         if not sink.live or not out.has_started:
             raise
         out.fail(*failure(error))
-    prompt.notes.extend(out.notes)
+    prompt.notes.extend(public(note) for note in out.notes)  # they may quote the provider (reliability.md S11)
+    # A request that is made twice says the same twice.
+    prompt.notes[:] = dict.fromkeys(prompt.notes)
+    prompt.losses[:] = dict.fromkeys(prompt.losses)
     events = out.drain()
     if request.store:
-        record = _record(request, said, out, events[-1], ids, provider, route.model)
+        record = _record(prompt, inputs, out, events[-1], place, attempts)
         events = await _kept(record, events, sink, out, services, owner)
     last = events[-1]
     assert isinstance(last, Lifecycle)
     outcome.response = last.response
-    if prompt.notes:
-        _logger.info("left out", response=ids.response, upstream=provider.name, notes=prompt.notes)
+    if prompt.notes or prompt.losses:
+        _logger.info(
+            "left out",
+            response=response.id,
+            upstream=provider.name,
+            notes=prompt.notes,
+            losses=[msgspec.to_builtins(loss) for loss in prompt.losses],
+        )
     await sink.send(events)
     return outcome
 
 
-def _prompt(
-    request: CreateRequest, said: Lineage, model: str, issuer: Issuer, services: Services, owner: str
-) -> Prompt:
-    items = said.conversation.items
-    toolbox = Toolbox.of(request.tools, items, request.tool_choice)
-    notes = [f"{name}: unknown or without effect here" for name in request.ignored]
-    notes.extend(toolbox.notes)
-    if any(b'"prompt_cache_breakpoint"' in item.raw for item in said.coming):
-        notes.append("input: prompt_cache_breakpoint is not passed on")
-    opened: dict[str, Envelope] = {}
-    for item in items:
-        if isinstance(item.view, Reasoning) and (sealed := item.view.encrypted_content):
-            envelope = services.seal.open(sealed, owner=owner)
-            if envelope is not None and envelope.issuer == issuer:
-                opened[sealed] = envelope
-            else:
-                # Opaque state goes back to its issuer only (mapping.md §5, reading back, rules 2 to 4).
-                notes.append(f"input: reasoning {item.id or ''} belongs to another model and was left out")
-        elif isinstance(item.view, HostedCall):
-            notes.append(f"input: {item.type} {item.id or ''} ran at another provider and was left out")
-        elif isinstance(item.view, Reasoning) and item.view.text:
-            notes.append(f"input: reasoning {item.id or ''} has no 'encrypted_content' and was left out")
-    return Prompt(model, request, items, toolbox, opened, notes)
+_TRANSFORMED = ("model_mismatch", "organization_mismatch", "end_user_mismatch", "prefix_mismatch")
+
+
+def _transformations(losses: Sequence[Loss]) -> list[InputTransformation] | UnsetType:
+    """The losses OpenAI has a word for: reasoning that was taken out because it was sealed for somebody else."""
+    return [
+        InputTransformation(loss.id, loss.type, loss.action, loss.reason)
+        for loss in losses
+        if loss.type == "reasoning" and loss.id and loss.reason in _TRANSFORMED
+    ] or UNSET
 
 
 async def _answered(
-    prompt: Prompt, provider: Provider, out: Composer, sink: Sink, outcome: Outcome, services: Services
+    prompt: Prompt, place: Place, out: Composer, sink: Sink, outcome: Outcome, attempts: Attempts
 ) -> None:
-    """Ask, and where the client allows it ask again with less of the past (mapping.md §1, `truncation`)."""
-    while True:
-        try:
-            return await _asked(prompt, provider, out, sink, outcome, services)
-        except UpstreamError as error:
-            if error.code != "context_length_exceeded" or not out.is_empty:
-                raise
-            shorter = shortened(prompt) if prompt.request.fields.truncation == "auto" else None
-            if shorter is None:
-                raise
-            prompt = shorter
-
-
-async def _asked(
-    prompt: Prompt, provider: Provider, out: Composer, sink: Sink, outcome: Outcome, services: Services
-) -> None:
-    """Ask the provider and report its answer: to the composer, and event by event to the sink."""
-    call = provider.dialect.call(prompt)
-    reader = provider.dialect.reader(prompt, out)
+    """Ask until there is an answer: compacted first where that is wanted, again where a refusal can be met with less or
+    with patience, and on from where an answer paused."""
 
     def begin() -> None:
         if not out.has_started:
             out.start()
             sink.begin(outcome, out, out.drain())
 
+    with after(STATUS_WAIT, begin):
+        if not place.provider.dialect.compacts:
+            if triggered(prompt.items):
+                await _compacted(prompt, place, out, sink, begin, attempts)
+                out.finish("completed", usage=Usage(), at=int(place.services.clock()))
+                return
+            if wanted(prompt.request, prompt.items):
+                prompt = await _compacted(prompt, place, out, sink, begin, attempts)
+        while True:
+            prompt = await _asked_again(prompt, place, out, sink, begin, attempts)
+            if not out.paused:
+                return
+            prompt = _resumed(prompt, place.provider, out)
+
+
+def _resumed(prompt: Prompt, provider: Provider, out: Composer) -> Prompt:
+    """The prompt that goes on where the answer paused; a search may have found further tools."""
+    items = [*prompt.items, *out.resume()]
+    request = prompt.request
+    toolbox = Toolbox.of(request.tools, items, request.tool_choice, provider.dialect.hosted)
+    out.offer(toolbox)
+    return dataclasses.replace(prompt, items=items, toolbox=toolbox)
+
+
+async def _asked_again(
+    prompt: Prompt, place: Place, out: Composer, sink: Sink, begin: Callable[[], None], attempts: Attempts
+) -> Prompt:
+    """One answer, and the prompt it was an answer to. Nothing is asked twice once something was shown."""
+    while True:
+        try:
+            await _asked(prompt, place, out, sink, begin)
+        except UpstreamError as error:
+            if not out.is_idle:
+                raise
+            lighter = _lighter(prompt, place.provider, error)
+            if lighter is None:
+                if (wait := attempts.wait_after(error)) is None:
+                    raise
+                _logger.info("asking again", upstream=place.provider.name, status=error.status, wait=round(wait, 3))
+                await _rest(wait, place.services)
+            else:
+                prompt = lighter
+        else:
+            return prompt
+
+
+def _lighter(prompt: Prompt, provider: Provider, error: UpstreamError) -> Prompt | None:
+    """The prompt without what was refused, where the client allows it (mapping.md §1, `truncation`) or loses nothing it
+    was promised."""
+    if error.code == "context_length_exceeded":
+        return shortened(prompt) if prompt.request.fields.truncation == "auto" else None
+    return provider.dialect.relent(prompt, error) if error.status == 400 else None
+
+
+async def _rest(seconds: float, services: Services) -> None:
+    """Wait, unless the server is told to stop."""
     waiting: Waiting | None = None
     try:
         async with asyncio.timeout(None) as timeout:
-            with services.running.waiting(timeout) as waiting, after(STATUS_WAIT, begin):
+            with services.running.waiting(timeout) as waiting:
+                await asyncio.sleep(seconds)
+    except TimeoutError as error:
+        assert waiting is not None
+        raise waiting.error() from error
+
+
+async def _compacted(
+    prompt: Prompt, place: Place, out: Composer, sink: Sink, begin: Callable[[], None], attempts: Attempts
+) -> Prompt:
+    """The prompt with a summary in the place of what was said: written by the model itself, reported as an item."""
+    request = summary_request(prompt.request)
+    asking = dataclasses.replace(
+        prompt,
+        request=request,
+        items=summary_items(prompt.items),
+        toolbox=Toolbox.of(request.tools, prompt.items, request.tool_choice, place.provider.dialect.hosted),
+        parent=None,
+    )
+    begin()
+    out.compacting()
+    await sink.send(out.drain())
+    listener = place.composer(asking, echo(request, response_id="", created_at=0))
+    await _asked_again(asking, place, listener, Discard(), lambda: None, attempts)
+    if listener.response.usage is not None:
+        out.spend(listener.response.usage)
+    sealed = place.seal(sealed_summary(summary_of(listener.response)))
+    out.compacted(sealed)
+    items = expanded([*prompt.items, *out.resume()], place.unseal, native=place.provider.dialect.native)
+    return dataclasses.replace(prompt, items=items, parent=None)
+
+
+async def _asked(prompt: Prompt, place: Place, out: Composer, sink: Sink, begin: Callable[[], None]) -> None:
+    """Ask the provider and report its answer: to the composer, and event by event to the sink."""
+    provider, services = place.provider, place.services
+    call = provider.dialect.call(prompt)
+    reader = provider.dialect.reader(prompt, out)
+    waiting: Waiting | None = None
+    try:
+        async with asyncio.timeout(None) as timeout:
+            with services.running.waiting(timeout) as waiting:
                 waiting.at_most(provider.first_byte_timeout, "the provider did not answer in time")
                 async with provider.upstream.open(call) as answer:
                     if not 200 <= answer.status < 300:
-                        raise provider.dialect.rejection(answer.status, answer.headers, await _refusal(answer))
+                        raise provider.dialect.rejection(answer.status, answer.headers, await whole(answer))
                     begin()
                     await _read(answer.chunks, reader, provider, out, sink, waiting)
     except TimeoutError as error:
@@ -208,31 +293,25 @@ async def _read(
         waiting.at_most(provider.stall_timeout, "the provider stopped in the middle of its answer")
 
 
-async def _refusal(answer: Answer) -> bytes:
-    body = bytearray()
-    async for chunk in answer.chunks:
-        body += chunk
-        if len(body) > MAX_REFUSAL:
-            break
-    return bytes(body[:MAX_REFUSAL])
-
-
 def _record(
-    request: CreateRequest, said: Lineage, out: Composer, last: Event, ids: Ids, provider: Provider, model: str
+    prompt: Prompt, inputs: Sequence[Kept], out: Composer, last: Event, place: Place, attempts: Attempts
 ) -> Record:
     assert isinstance(last, Lifecycle)
     response = out.response
-    inputs = [kept(item, ids.mint(PREFIXES.get(item.type, "item"))).raw for item in said.coming]
     return Record(
         id=response.id,
         parent=response.previous_response_id,
         created_at=response.created_at,
         status=response.status,
         response=bytes(last.response),
-        input=inputs,
+        input=[one.item.raw for one in inputs],
         output=[_ENCODER.encode(item) for item in response.output],
-        model=model,
-        upstream=provider.name,
+        model=prompt.model,
+        upstream=place.provider.name,
+        upstream_id=out.provider_id or "",
+        added=bytes(one.added for one in inputs),
+        identity={name: value for name, value in msgspec.structs.asdict(prompt.identity).items() if value},
+        attempts=attempts.failed,
     )
 
 
