@@ -149,12 +149,12 @@ async def test_an_upstream_without_a_key_is_asked_without_one(tmp_path: Path) ->
     ],
 )
 async def test_a_provider_speaks_the_dialect_of_its_upstream(tmp_path: Path, name: str, kind: type[Dialect]) -> None:
-    further = f'dialect = "{name}"\nreasoning = "raw"'
+    further = f'dialect = "{name}"' + ("" if name == "responses" else '\nreasoning = "raw"')
     async with closing(assembled(tmp_path, upstream(NOWHERE, further))) as services:
         provider = services.providers["test"]
     assert type(provider.dialect) is kind
     assert (provider.kind, provider.issuer("m").dialect) == (name, name)
-    assert provider.shows_raw_reasoning
+    assert provider.shows_raw_reasoning is (name != "responses")
 
 
 async def test_the_demo_speaks_chat_completions(tmp_path: Path) -> None:

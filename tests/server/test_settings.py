@@ -436,6 +436,12 @@ def test_how_reasoning_is_shown_can_be_said_of_every_dialect() -> None:
     assert upstream(LOCAL + "dialect = 'gemini'\nreasoning = 'raw'").reasoning == "raw"
 
 
+@pytest.mark.parametrize("setting", ['grammar = "check"', 'grammar = "repair"', 'reasoning = "raw"'])
+def test_what_would_have_no_effect_on_what_is_relayed_is_refused(setting: str) -> None:
+    with pytest.raises(SettingsError, match=f"{setting.split()[0]}.* remove this"):
+        upstream(LOCAL + f"dialect = 'responses'\n{setting}")
+
+
 def test_an_upstream_may_claim_nothing_but_its_prefix() -> None:
     assert upstream('[[upstream]]\nname = "a"\nvendor = "openai"\nmodels = []').models == ()
 

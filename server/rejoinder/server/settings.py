@@ -22,6 +22,7 @@ import msgspec
 
 from rejoinder.bridge.grammar import Mode
 from rejoinder.bridge.profile import ChatProfile
+from rejoinder.bridge.responses_profile import ResponsesProfile
 from rejoinder.server import vendors
 from rejoinder.server.tables import Place, from_text, listed, read, secretive, typed
 from rejoinder.server.tables import SettingsError as SettingsError
@@ -352,6 +353,8 @@ def _upstream(
         raise place.error('is missing: list the models it serves, or ["*"] for all of them', "models")
     _check_names(place, models, table.aliases)
     profile = _profile(place, table, written, endpoint)
+    if isinstance(profile, ResponsesProfile):
+        _refuse_what_passes(place, table)
     shown: Reasoning = getattr(profile, "reasoning", "summary")  # some profiles can say it too
     return UpstreamSettings(
         name=table.name,
@@ -371,6 +374,14 @@ def _upstream(
         reasoning=shown if table.reasoning is None else table.reasoning,
         grammar=table.grammar,
     )
+
+
+def _refuse_what_passes(place: Place, table: _UpstreamTable) -> None:
+    """Settings without effect on what is relayed as it comes."""
+    if table.grammar != "pass":
+        raise place.error("a provider that speaks Responses keeps to a tool's grammar itself; remove this", "grammar")
+    if table.reasoning is not None:
+        raise place.error("what a provider of this dialect says of its reasoning is relayed; remove this", "reasoning")
 
 
 def _demo(
