@@ -109,8 +109,11 @@ class Hop:
 
 
 @asynccontextmanager
-async def served(directory: Path, start: str, other: str) -> AsyncIterator[tuple[Services, Upstream, Upstream]]:
-    """A server before two scripted providers, `one` and `two`, which have no objections at the end."""
+async def served(
+    directory: Path, start: str, other: str, *, compacts: bool = True
+) -> AsyncIterator[tuple[Services, Upstream, Upstream]]:
+    """A server before two scripted providers, `one` and `two`, which have no objections at the end. `compacts`: those
+    of this very API summarise by themselves."""
     with ExitStack() as stack:
         one, two = opened(start), opened(other)
         stack.enter_context(one)
@@ -120,7 +123,7 @@ async def served(directory: Path, start: str, other: str) -> AsyncIterator[tuple
             "upstream": [
                 {"name": name, "dialect": kind, "base_url": upstream.base_url, "models": ["*"]}
                 # As OpenAI does it: a server nobody knows is asked for no more than functions.
-                | ({"vendor": "openai"} if kind == "responses" else {})
+                | ({"vendor": "openai", "responses": {"compacts": compacts}} if kind == "responses" else {})
                 for name, kind, upstream in (("one", start, one), ("two", other, two))
             ],
         }
@@ -186,3 +189,30 @@ async def test_a_conversation_goes_to_another_provider_in_the_middle_of_its_call
     assert [(kind, why) for kind, why, _ in second.losses] == [("reasoning", reason)]
     assert [(kind, why) for kind, why, _ in third.losses] == [("reasoning", reason)]
     assert second.transformed == third.transformed == [("reasoning", reason)]
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["stateless", "stored"])
+@pytest.mark.parametrize("other", KINDS)
+@pytest.mark.parametrize("start", KINDS)
+async def test_a_summary_one_model_wrote_is_read_by_any_other(
+    tmp_path: Path, start: str, other: str, stored: bool
+) -> None:
+    async with served(tmp_path, start, other, compacts=False) as (services, one, two):
+        weather = call("weather", '{"city":"Oslo"}', id="call_1")
+        one.follow([thinks("Hm.", "state-of-one", calls(weather)), thinks("Well.", "more", text("Oslo is sunny."))])
+        two.follow([thinks("Yes.", "state-of-two", text("It was Oslo."))])
+        journey = Journey(services, (start, other), stored, stream=True)
+
+        first = await journey.say(0, user("What is it like in Oslo?"))
+        second = await journey.say(0, output_of(first.calls[0]["call_id"], "sunny"), {"type": "compaction_trigger"})
+        journey.past = [item for item in journey.past if item["type"] != "compaction_trigger"]
+        third = await journey.say(1, user("Which city was it?"))
+
+    assert [item["type"] for item in second.response["output"]] == ["compaction"]
+    assert third.text == "It was Oslo."
+    asked, away = one.requests[1].body, two.requests[0].body
+    assert b"write a summary of this conversation" in asked
+    assert b"Oslo is sunny." in away
+    assert b"What is it like in Oslo?" in away
+    for gone in (b"state-of-one", b'"sunny"', b"call_1"):
+        assert gone not in away

@@ -28,7 +28,7 @@ from rejoinder.wire.items import (
     Part,
 )
 from rejoinder.wire.request import CreateRequest
-from rejoinder.wire.responses import OutputMessage, OutputText, Response
+from rejoinder.wire.responses import Response
 
 KEPT_BYTES = 80_000
 """Bytes of what users said that stay beside a summary: some 20,000 tokens, and never less than the newest message."""
@@ -187,13 +187,9 @@ def summary_items(items: Sequence[Item]) -> list[Item]:
 
 def summary_of(response: Response) -> str:
     """What the model wrote. Raises UpstreamError when that is nothing."""
-    text = "".join(
-        part.text
-        for item in response.output
-        if isinstance(item, OutputMessage)
-        for part in item.content
-        if isinstance(part, OutputText)
-    ).strip()
+    views = [Item.parse(_ENCODER.encode(item)).view for item in response.output]
+    parts = [part for view in views if isinstance(view, Message) for part in view.content]
+    text = "".join(part.text or "" for part in parts if isinstance(part, Part)).strip()
     if not text:
         raise UpstreamError("the model wrote no summary of the conversation")
     return text

@@ -83,25 +83,17 @@ def prompt_of(request: CreateRequest, said: Lineage, inputs: Sequence[Kept], pla
         conversation = [normal.get(id(item), item) for item in conversation]
     items = expanded(conversation, place.unseal, native=dialect.native)
     back = read_back(items, place.issuer, place, native=dialect.native)
-    notes: list[str] = []
-    toolbox = Toolbox((), "auto", ())
-    if not dialect.native:
-        toolbox = Toolbox.of(request.tools, back.items, request.tool_choice, dialect.hosted)
-        if place.provider.grammar != "pass":
-            _check_grammars(toolbox)
-        notes.extend(f"{name}: unknown or without effect here" for name in request.ignored())
-        notes.extend(toolbox.notes)
     parent = said.records[-1] if said.records else None
     known = parent.identity if parent is not None else {}
     # A response the upstream keeps itself can be referred to, as long as it holds all there is to say.
     whole = parent is not None and parent.upstream == place.provider.name and len(back.items) == len(conversation)
-    return Prompt(
+    prompt = Prompt(
         model=place.issuer.model,
         request=request,
         items=back.items,
-        toolbox=toolbox,
+        toolbox=Toolbox((), "auto", ()),
         opened=back.opened,
-        notes=notes,
+        notes=[],
         losses=back.losses,
         parent=parent.upstream_id or None if parent is not None and whole else None,
         coming=len(said.conversation.coming),
@@ -111,6 +103,22 @@ def prompt_of(request: CreateRequest, said: Lineage, inputs: Sequence[Kept], pla
             else carried(request, caller, known)
         ),
     )
+    if dialect.native:
+        return prompt
+    prompt = dataclasses.replace(prompt, toolbox=toolbox_of(prompt, place.provider))
+    if place.provider.grammar != "pass":
+        _check_grammars(prompt.toolbox)
+    prompt.notes.extend(f"{name}: unknown or without effect here" for name in request.ignored())
+    prompt.notes.extend(prompt.toolbox.notes)
+    return prompt
+
+
+def toolbox_of(prompt: Prompt, provider: Provider) -> Toolbox:
+    """The tools of a prompt as its upstream is offered them; one that speaks this API itself reads them as they are."""
+    dialect, request = provider.dialect, prompt.request
+    if dialect.native:
+        return prompt.toolbox
+    return Toolbox.of(request.tools, prompt.items, request.tool_choice, dialect.hosted)
 
 
 def _check_grammars(toolbox: Toolbox) -> None:

@@ -28,14 +28,13 @@ from rejoinder.bridge.dialect import NOBODY, Identity, Prompt, Reader
 from rejoinder.bridge.echo import echo
 from rejoinder.bridge.errors import UpstreamError
 from rejoinder.bridge.losses import Loss
-from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.bridge.truncation import shortened
 from rejoinder.server.attempts import Attempts
 from rejoinder.server.envelope import failure, public
 from rejoinder.server.errors import StoreFailed
 from rejoinder.server.ids import Ids
 from rejoinder.server.lineage import lineage
-from rejoinder.server.prompting import Place, kept_by, prompt_of
+from rejoinder.server.prompting import Place, kept_by, prompt_of, toolbox_of
 from rejoinder.server.running import Waiting
 from rejoinder.server.services import Provider, Services
 from rejoinder.server.timers import after
@@ -111,7 +110,6 @@ async def run(
     inputs = kept_by(place.ids, said.conversation.coming) if request.store or provider.dialect.native else []
     prompt = prompt_of(request, said, inputs, place, caller)
     response = echo(request, response_id=place.ids.response, created_at=int(services.clock()))
-    response.input_transformations = _transformations(prompt.losses)
     outcome = Outcome(response.id, prompt.notes, prompt.losses)
     out = place.composer(prompt, response, said.conversation.call_ids, raw=provider.shows_raw_reasoning)
     attempts = Attempts(services.settings.server.retries, services.settings.server.retry_budget)
@@ -186,11 +184,10 @@ async def _answered(
 
 def _resumed(prompt: Prompt, provider: Provider, out: Composer) -> Prompt:
     """The prompt that goes on where the answer paused; a search may have found further tools."""
-    items = [*prompt.items, *out.resume()]
-    request = prompt.request
-    toolbox = Toolbox.of(request.tools, items, request.tool_choice, provider.dialect.hosted)
-    out.offer(toolbox)
-    return dataclasses.replace(prompt, items=items, toolbox=toolbox)
+    prompt = dataclasses.replace(prompt, items=[*prompt.items, *out.resume()])
+    prompt = dataclasses.replace(prompt, toolbox=toolbox_of(prompt, provider))
+    out.offer(prompt.toolbox)
+    return prompt
 
 
 async def _asked_again(
@@ -239,18 +236,14 @@ async def _compacted(
     prompt: Prompt, place: Place, out: Composer, sink: Sink, begin: Callable[[], None], attempts: Attempts
 ) -> Prompt:
     """The prompt with a summary in the place of what was said: written by the model itself, reported as an item."""
-    request = summary_request(prompt.request)
     asking = dataclasses.replace(
-        prompt,
-        request=request,
-        items=summary_items(prompt.items),
-        toolbox=Toolbox.of(request.tools, prompt.items, request.tool_choice, place.provider.dialect.hosted),
-        parent=None,
+        prompt, request=summary_request(prompt.request), items=summary_items(prompt.items), parent=None
     )
+    asking = dataclasses.replace(asking, toolbox=toolbox_of(asking, place.provider))
     begin()
     out.compacting()
     await sink.send(out.drain())
-    listener = place.composer(asking, echo(request, response_id="", created_at=0))
+    listener = place.composer(asking, echo(asking.request, response_id="", created_at=0))
     await _asked_again(asking, place, listener, Discard(), lambda: None, attempts)
     if listener.response.usage is not None:
         out.spend(listener.response.usage)
@@ -264,6 +257,7 @@ async def _asked(prompt: Prompt, place: Place, out: Composer, sink: Sink, begin:
     """Ask the provider and report its answer: to the composer, and event by event to the sink."""
     provider, services = place.provider, place.services
     call = provider.dialect.call(prompt)
+    out.response.input_transformations = _transformations(prompt.losses)  # the request may have added to them
     reader = provider.dialect.reader(prompt, out)
     waiting: Waiting | None = None
     try:
