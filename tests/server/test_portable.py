@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
@@ -216,3 +217,26 @@ async def test_a_summary_one_model_wrote_is_read_by_any_other(
     assert b"What is it like in Oslo?" in away
     for gone in (b"state-of-one", b'"sunny"', b"call_1"):
         assert gone not in away
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_request_of_a_long_chain_begins_with_the_one_before(tmp_path: Path, kind: str) -> None:
+    """What a provider's cache of prompts lives by (mapping.md §0.2): 50 turns, with thoughts, calls and results."""
+    async with served(tmp_path, kind, kind) as (services, one, _):
+        one.follow(
+            thinks(f"Thought {turn}.", f"state-{turn}", *last)
+            for turn in range(TURNS)
+            for last in ([calls(call("weather", '{"city":"Oslo"}', id=f"call_{turn}"))], [text(f"Answer {turn}.")])
+        )
+        journey = Journey(services, (kind, kind), stored=True, stream=True)
+        for turn in range(TURNS):
+            asked = await journey.say(0, user(f"Question {turn}?"))
+            await journey.say(0, output_of(asked.calls[0]["call_id"], f"output {turn}"))
+    bodies = [request.body for request in one.requests]
+    assert len(bodies) == 2 * TURNS
+    for before, after in pairwise(bodies):
+        # What closes the last message and the list goes, and nothing else.
+        assert after.startswith(before[: -len(b"]}]}")])
+
+
+TURNS = 50
