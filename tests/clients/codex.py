@@ -27,7 +27,7 @@ _DEAD_PROXY = "http://127.0.0.1:9"
 
 class CodexItem(msgspec.Struct, frozen=True):
     """The part of a `--json` item the tests read. `aggregated_output` and `exit_code` belong to commands, `result`
-    to MCP calls, `text` to messages and reasoning, `message` to errors."""
+    to MCP calls, `query` to web searches, `text` to messages and reasoning, `message` to errors."""
 
     id: str = ""
     type: str = ""
@@ -39,6 +39,7 @@ class CodexItem(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     server: str = ""
     tool: str = ""
+    query: str = ""
     result: msgspec.Raw = msgspec.Raw(b"null")
     changes: msgspec.Raw = msgspec.Raw(b"null")
 
