@@ -7,7 +7,7 @@ from msgspec import Raw
 from rejoinder.wire import items
 from rejoinder.wire.errors import BadRequest
 from rejoinder.wire.formats import TextFormat
-from rejoinder.wire.items import CacheBreakpoint, Item, Part, View, as_sent, kept
+from rejoinder.wire.items import CacheBreakpoint, Item, Part, View, as_sent, kept, listed
 
 FULL: list[tuple[bytes, View]] = [
     (
@@ -364,3 +364,15 @@ def test_a_call_id_has_one_to_sixty_four_characters(call_id: str) -> None:
     with pytest.raises(BadRequest) as caught:
         Item.parse(raw, at="input[7]")
     assert caught.value.param == "input[7].call_id"
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b'{"type":"reasoning","id":"rs_1","summary":[]}', b'{"type":"reasoning","id":"rs_1","summary":[],"status":"completed"}'),
+        (b'{ "type":"reasoning","status":"incomplete"}', b'{ "type":"reasoning","status":"incomplete"}'),
+        (b'{ "type":"compaction","encrypted_content":"x"}', b'{ "type":"compaction","encrypted_content":"x"}'),
+    ],
+)  # fmt: skip
+def test_lists_show_a_status_where_there_is_one_to_have(raw: bytes, shown: bytes) -> None:
+    assert listed(raw) == shown

@@ -394,6 +394,9 @@ class Kept:
     added: int
 
 
+_WITHOUT_STATUS = ("additional_tools", "compaction", "configuration_update")
+"""Types of items that have none (objects.md §6)."""
+
 _ID, _TYPE, _WITH_STATUS, _CONTENT = 1, 2, 4, 8
 
 
@@ -413,7 +416,7 @@ def kept(item: Item, new_id: str) -> Kept:
     if "type" not in fields:
         fields["type"] = _raw(item.type)
         added |= _TYPE
-    if "status" not in fields and item.type not in ("additional_tools", "compaction", "configuration_update"):
+    if "status" not in fields and item.type not in _WITHOUT_STATUS:
         fields["status"] = _STATUS
         added |= _WITH_STATUS
     if isinstance(item.view, Message) and isinstance(item.view.content, str):
@@ -422,6 +425,14 @@ def kept(item: Item, new_id: str) -> Kept:
         fields["content"] = _raw([part])
         added |= _CONTENT
     return Kept(Item.parse(_ENCODER.encode(fields)), added)
+
+
+def listed(raw: bytes) -> bytes:
+    """An output item as lists show it: some providers give it no `status`, which lists promise (http.md §3)."""
+    fields = _FIELDS.decode(raw)
+    if "status" in fields or _HEAD.decode(raw).type in _WITHOUT_STATUS:
+        return raw
+    return _ENCODER.encode({**fields, "status": _STATUS})
 
 
 def as_sent(raw: bytes, added: int) -> bytes:
