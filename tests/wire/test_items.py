@@ -369,10 +369,10 @@ def test_a_call_id_has_one_to_sixty_four_characters(call_id: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "shown"),
     [
-        (b'{"type":"reasoning","id":"rs_1","summary":[]}', b'{"type":"reasoning","id":"rs_1","summary":[],"status":"completed"}'),
+        (b'{"type":"reasoning","id":"rs_1"}', b'{"type":"reasoning","id":"rs_1","status":"completed"}'),
         (b'{ "type":"reasoning","status":"incomplete"}', b'{ "type":"reasoning","status":"incomplete"}'),
         (b'{ "type":"compaction","encrypted_content":"x"}', b'{ "type":"compaction","encrypted_content":"x"}'),
     ],
-)  # fmt: skip
+)
 def test_lists_show_a_status_where_there_is_one_to_have(raw: bytes, shown: bytes) -> None:
     assert listed(raw) == shown

@@ -18,6 +18,7 @@ from rejoinder.server.notes import headers
 from rejoinder.server.services import Services
 from rejoinder.server.sse import Pulse, StreamedTurn, while_connected
 from rejoinder.store import Missing, Record
+from rejoinder.wire.items import listed
 from rejoinder.wire.request import CreateRequest
 
 _LARGE = 2**20
@@ -113,7 +114,7 @@ class StoredResponses:
             records = await self._store.lineage(response_id, owner=owner_of(request.scope))
         except Missing as error:
             raise _not_found(response_id) from error
-        items = [raw for record in records[:-1] for raw in (*record.input, *record.output)]
+        items = [raw for record in records[:-1] for raw in (*record.input, *map(listed, record.output))]
         items.extend(records[-1].input)
         return json(_ENCODER.encode(page(items, wanted)))
 

@@ -7,7 +7,6 @@ import msgspec
 from msgspec import Raw
 
 from rejoinder.server.errors import InvalidRequest
-from rejoinder.wire.items import listed
 
 MAX_LIMIT = 100
 _DEFAULT_LIMIT = 20
@@ -68,7 +67,7 @@ def page(items: Sequence[bytes], wanted: Page) -> ItemList:
         ordered = ordered[start:]
     shown = ordered[: wanted.limit]
     return ItemList(
-        data=[Raw(listed(raw)) for raw in shown],
+        data=[Raw(raw) for raw in shown],
         first_id=_ID.decode(shown[0]).id if shown else None,
         last_id=_ID.decode(shown[-1]).id if shown else None,
         has_more=len(ordered) > len(shown),
