@@ -1,14 +1,23 @@
+import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from rejoinder.bridge.dialect import Identity
+from rejoinder.server.assembly import assemble
 from rejoinder.server.identity import carried, identity, named
+from rejoinder.server.settings import load
 from rejoinder.wire.items import Item, as_sent, kept
-from tests.server.site import request_of, user
+from tests.server.site import Site, request_of, site, user
+from tests.upstreams.responses import ResponsesUpstream
+from tests.upstreams.script import answer, text
 
 OWNER = "ann"
 NOBODY = Identity()
@@ -135,3 +144,57 @@ def test_names_are_remembered_where_the_upstream_has_no_use_for_them() -> None:
     assert remembered(Identity("s", "t"), {}) == Identity("s", "t")
     said = {"client_metadata": {"session_id": "m-s"}, "prompt_cache_key": "said-c"}
     assert remembered(NOBODY, STORED, **said) == Identity("m-s", "kept-t", "said-c")
+
+
+# Through the real entry point: what a caller says, and what a provider reads (lessons.md S-115).
+
+
+@asynccontextmanager
+async def relayed(directory: Path) -> AsyncIterator[tuple[Site, ResponsesUpstream]]:
+    with ResponsesUpstream(lambda request: answer(text("hi")), models=["gpt-5.4"]) as provider:
+        upstream = {"name": "test", "vendor": "openai", "base_url": provider.base_url, "models": ["*"]}
+        tables = {"server": {"store": f"disk:{directory / 'store'}"}, "upstream": [upstream]}
+        file = directory / "rejoinder.toml"
+        file.write_text(tomlkit.dumps(tables))
+        async with site(assemble(load(file, {}))) as here:
+            yield here, provider
+
+
+def told(provider: ResponsesUpstream) -> list[tuple[str | None, str | None, str]]:
+    """Session, thread and cache key of each request."""
+    return [
+        (
+            request.headers.get("session-id"),
+            request.headers.get("thread-id"),
+            json.loads(bytes(request.fields.get("prompt_cache_key", Raw(b'""')))),
+        )
+        for request in provider.requests
+    ]
+
+
+async def test_a_callers_names_reach_the_provider_and_stay_with_the_conversation(tmp_path: Path) -> None:
+    async with relayed(tmp_path) as (here, provider):
+        codex = {"session-id": "s-1", "thread-id": "t-1", "originator": "codex_exec", "user-agent": "codex_exec/0.169"}
+        first = await here.create(
+            model="gpt-5.4", input="hello", prompt_cache_key="c-1", headers=codex | {"x-codex-window-id": "t-1:0"}
+        )
+        second = await here.create(model="gpt-5.4", input="and?", previous_response_id=first.json["id"])
+        await here.create(
+            model="gpt-5.4", input="so?", previous_response_id=second.json["id"], headers={"session-id": "s-2"}
+        )
+    assert told(provider) == [("s-1", "t-1", "c-1"), ("s-1", "t-1", "c-1"), ("s-2", "t-1", "c-1")]
+    for request in provider.requests:
+        assert "codex" not in json.dumps({**request.headers}), "nobody is passed off as somebody else"
+
+
+async def test_without_names_a_conversation_has_its_own_however_it_is_continued(tmp_path: Path) -> None:
+    async with relayed(tmp_path) as (here, provider):
+        first = await here.create(model="gpt-5.4", input=[user("hello")])
+        await here.create(model="gpt-5.4", input="and?", previous_response_id=first.json["id"])
+        history = [user("hello"), *first.json["output"], user("and?")]
+        await here.create(model="gpt-5.4", input=history, store=False)
+        await here.create(model="gpt-5.4", input=[user("something else")])
+    [one, continued, replayed, other] = told(provider)
+    assert one == continued == replayed
+    assert all(one)
+    assert other != one
