@@ -1,20 +1,11 @@
 """What the bridge says otherwise to Anthropic than the clients that were recorded, rule by rule, and why."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from tests.bridge.anthropic_recordings import is_count
 from tests.bridge.recordings import Object, Recording, objects
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Something we say otherwise than the recorded client, and why. `change` edits the recorded request into what we
-    say; it sees the recording, and does nothing where the rule does not apply."""
-
-    why: str
-    change: Callable[[Object, Recording], None]
+from tests.bridge.rules import Rule, reworded
 
 
 def _nothing_for_null(request: Object, exchange: Recording) -> None:
@@ -148,7 +139,4 @@ RULES = (
 
 def as_we_say_it(exchange: Recording) -> Object:
     """The recorded request, changed by every rule."""
-    request = exchange.said
-    for rule in RULES:
-        rule.change(request, exchange)
-    return request
+    return reworded(exchange, RULES)

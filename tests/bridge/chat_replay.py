@@ -8,8 +8,8 @@ from msgspec import Raw
 
 from rejoinder.bridge.chat import ChatDialect
 from rejoinder.bridge.profile import ChatProfile
+from tests.bridge.chat_reading import said
 from tests.bridge.chat_recordings import asked, profile_of
-from tests.bridge.reading import said
 from tests.bridge.recordings import Asked, Json, Object, Recording, objects
 from tests.bridge.replay import NOBODY, Conversation, Listener, prompt_of
 
@@ -18,7 +18,7 @@ class ChatConversation(Conversation):
     """One with a chat provider."""
 
     def __init__(self, profile: ChatProfile) -> None:
-        super().__init__(lambda extra: _dialect(profile, extra), profile.reasoning)
+        super().__init__(lambda extra: _dialect(profile, extra))
 
     def read(self, message: Object) -> list[Object]:
         """The items of an assistant message that a provider once gave as an answer."""
@@ -42,7 +42,6 @@ def listeners(exchange: Recording) -> Callable[[], Listener]:
         names = dict.fromkeys(call.name for call in said(exchange).calls)
         offered: Json = [{"type": "function", "name": name} for name in names]
         request = Asked({"model": "model", "tools": offered}, [], {})
-    profile = profile_of(exchange)
-    dialect = ChatDialect(profile)
+    dialect = ChatDialect(profile_of(exchange))
     prompt = prompt_of(dialect, request, [NOBODY])
-    return lambda: Listener(dialect, prompt, reasoning=profile.reasoning)
+    return lambda: Listener(dialect, prompt)

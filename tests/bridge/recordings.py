@@ -6,19 +6,24 @@ the bridge can be asked to say them again.
 """
 
 import json
+import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
+import pytest
 from msgspec import Raw, Struct
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "recordings"
 """`../shared/recordings`, seen from the project."""
+
+needs_recordings = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not beside the project")
 
 Provider = Literal["anthropic", "chat", "gemini", "responses"]
 
@@ -48,7 +53,13 @@ class Recording:
     def said(self) -> Object:
         """The request as JSON."""
         assert self.request is not None
-        return objects([json.loads(self.request)])[0]
+        return loaded(self.request)
+
+    @property
+    def refusal(self) -> Json:
+        """The words of an answer that is a refusal."""
+        refused = loaded(self.body)["error"]
+        return refused["message"] if isinstance(refused, dict) else refused
 
     @property
     def host(self) -> str:
@@ -92,6 +103,43 @@ def conversations(provider: Provider) -> list[tuple[Recording, ...]]:
     return [group for group in ordered if len(group) > 1]
 
 
+def steps(provider: Provider, broken_off: Container[str] = ()) -> list[tuple[Recording, Recording]]:
+    """Each with the one that goes on from its answer; `broken_off` are the names of those that nothing goes on from."""
+    pairs = [pair for group in conversations(provider) for pair in pairwise(group)]
+    return [(before, after) for before, after in pairs if before.name not in broken_off]
+
+
+def named(chosen: Sequence[Recording]) -> pytest.MarkDecorator:
+    """One test for each, as `exchange`."""
+    return pytest.mark.parametrize("exchange", chosen, ids=[one.name for one in chosen])
+
+
+def cuts(exchange: Recording, *, short: int | None = None) -> Sequence[int]:
+    """Places to cut an answer in two: every one of a short answer, which is one of fewer bytes than `short`. A whole
+    body is read at its end, so there only its beginning can matter."""
+    size = len(exchange.body)
+    if size < (short if short is not None else 6_000 if exchange.is_stream else 0):
+        return range(1, size)
+    # Of the longest answers fewer, for the time it takes.
+    return [*range(1, min(100, size)), *_some(exchange, size, max(5, min(100, 2_000_000 // size)))]
+
+
+def tails(exchange: Recording, end: int) -> list[int]:
+    """Places to end an answer at that is whole only some time after `end`: after frames, and anywhere."""
+    boundaries = [match.end() for match in _BOUNDARY.finditer(exchange.body, 0, end)]
+    chosen = random.Random(exchange.name).sample(boundaries, min(8, len(boundaries)))
+    return [0, end, *chosen, *_some(exchange, end + 1, 8)]
+
+
+_BOUNDARY = re.compile(rb"\r?\n\r?\n")
+
+
+def _some(exchange: Recording, below: int, count: int) -> list[int]:
+    """Places chosen at random, the same ones in every run."""
+    chance = random.Random(exchange.name)
+    return [chance.randrange(1, below) for _ in range(count)]
+
+
 def _recording(path: Path) -> Recording:
     file = _FILE.decode(path.read_bytes())
     source = _SOURCE.fullmatch(file.source)
@@ -127,6 +175,11 @@ class Asked:
     def body(self, items: Sequence[Object] | None = None) -> bytes:
         """The body of the call, with other items if there are some."""
         return json.dumps({**self.parameters, "input": list(items if items is not None else self.items)}).encode()
+
+
+def loaded(text: str | bytes) -> Object:
+    """The object this JSON is."""
+    return _object(json.loads(text))
 
 
 def objects(value: Json) -> list[Object]:

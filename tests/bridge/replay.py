@@ -4,11 +4,8 @@ Nothing here knows a provider: a `Listener` hears an answer to a prompt of any d
 asks again. What differs (how a recorded request becomes a create call) is beside this file, one for each dialect.
 """
 
-import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from msgspec import Raw
 
@@ -16,13 +13,15 @@ from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.dialect import Call, Dialect, Prompt
 from rejoinder.bridge.echo import echo
 from rejoinder.bridge.envelope import Envelope, Issuer, Seal
-from rejoinder.bridge.errors import UpstreamError
+from rejoinder.bridge.errors import BrokenStream, UpstreamError
 from rejoinder.bridge.pairing import paired
 from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.wire.events import Event, encode
 from rejoinder.wire.items import Item, Reasoning
 from rejoinder.wire.request import CreateRequest
-from tests.bridge.recordings import Asked, Object, objects
+from tests.bridge.grammar import Response
+from tests.bridge.prompts import Counter
+from tests.bridge.recordings import Asked, Object, Recording, loaded, objects
 
 CREATED_AT = 1_795_000_000
 """Unix seconds at which every response is created; they end one second later."""
@@ -54,19 +53,8 @@ class Answered:
     @property
     def items(self) -> list[Object]:
         """The output, as a client has it and sends it back."""
-        [last] = objects([json.loads(self.encoded[-1])])
-        [response] = objects([last["response"]])
+        [response] = objects([loaded(self.encoded[-1])["response"]])
         return objects(response["output"])
-
-
-class Ids:
-    """`msg_1`, `fc_2`, …"""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-
-    def __call__(self, prefix: str, /) -> str:
-        return f"{prefix}_{next(self._numbers)}"
 
 
 class Listener:
@@ -78,8 +66,7 @@ class Listener:
         prompt: Prompt,
         *,
         seal: Seal | None = None,
-        ids: Ids | None = None,
-        reasoning: Literal["summary", "raw"] = "summary",
+        ids: Counter | None = None,
     ) -> None:
         self._dialect = dialect
         self._seal = seal or Seal([bytes(32)], random=bytes)
@@ -87,10 +74,9 @@ class Listener:
         self.out = Composer(
             echo(prompt.request, response_id="resp_1", created_at=CREATED_AT),
             prompt.toolbox,
-            mint=ids or Ids(),
+            mint=ids or Counter(),
             seal=self._sealed,
             taken=frozenset(paired((), prompt.items).call_ids),
-            reasoning=reasoning,
         )
 
     def hear(self, pieces: Iterable[bytes]) -> Answered:
@@ -139,9 +125,8 @@ class Conversation:
     """
 
     speak: Callable[[Object], Dialect]
-    reasoning: Literal["summary", "raw"] = "summary"
     seal: Seal = field(default_factory=lambda: Seal([bytes(32)], random=bytes))
-    ids: Ids = field(default_factory=Ids)
+    ids: Counter = field(default_factory=Counter)
 
     def prompt(self, request: Asked, items: Sequence[Object] | None = None) -> Prompt:
         return prompt_of(self.speak(request.extra), request, items, self.seal)
@@ -152,10 +137,46 @@ class Conversation:
 
     def listener(self, request: Asked, items: Sequence[Object] | None = None) -> Listener:
         prompt = self.prompt(request, items)
-        return Listener(self.speak(request.extra), prompt, seal=self.seal, ids=self.ids, reasoning=self.reasoning)
+        return Listener(self.speak(request.extra), prompt, seal=self.seal, ids=self.ids)
 
     def answer(self, request: Asked, items: Sequence[Object] | None, body: bytes) -> list[Object]:
         """The items of an answer, as a client has them and sends them back."""
         heard = self.listener(request, items).hear([body])
         assert heard.error is None, heard.error
         return heard.items
+
+
+def outputs_for(answer: Sequence[Object]) -> list[Object]:
+    """What a client says to the calls of an answer."""
+    called = [item["call_id"] for item in answer if item["type"] == "function_call"]
+    return [{"type": "function_call_output", "call_id": call_id, "output": "!"} for call_id in called]
+
+
+def same_however_cut(listener: Callable[[], Listener], exchange: Recording, places: Iterable[int]) -> Answered:
+    """What the answer comes to; in two pieces, cut at any of these places, and byte by byte it must be the same."""
+    body = exchange.body
+    whole = listener().hear([body])
+    _assert_same(whole, listener().hear(body[at : at + 1] for at in range(len(body))), "byte by byte")
+    for at in places:
+        _assert_same(whole, listener().hear((body[:at], body[at:])), f"cut at {at}")
+    return whole
+
+
+def _assert_same(whole: Answered, cut: Answered, how: str) -> None:
+    # Comparing the events alone keeps pytest from explaining the difference of two long lists.
+    same = whole.events == cut.events and str(whole.error) == str(cut.error) and whole.paused == cut.paused
+    assert same, how
+
+
+def broken_off(listener: Callable[[], Listener], exchange: Recording, places: Iterable[int]) -> Iterator[Answered]:
+    """What the answer comes to that ends at each of these places, which must be a broken stream."""
+    for at in places:
+        answered = listener().hear([exchange.body[:at]])
+        assert isinstance(answered.error, BrokenStream), f"cut at {at}"
+        yield answered
+
+
+def assert_failed(response: Response) -> None:
+    assert response.status == "failed"
+    assert response.error is not None
+    assert response.error.code == "server_error"

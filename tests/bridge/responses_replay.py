@@ -11,8 +11,9 @@ from rejoinder.bridge.responses_profile import ResponsesProfile
 from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.wire.items import Item, as_sent, kept
 from rejoinder.wire.request import CreateRequest
+from tests.bridge.prompts import Counter
 from tests.bridge.recordings import Object, Recording
-from tests.bridge.replay import Ids, Listener
+from tests.bridge.replay import Listener
 
 PROFILES = {
     "openai": ResponsesProfile(),
@@ -80,5 +81,5 @@ def listeners(exchange: Recording) -> Callable[[], Listener]:
     return lambda: Listener(dialect, asked)
 
 
-def listener(profile: ResponsesProfile, asked: Prompt, ids: Ids) -> Listener:
+def listener(profile: ResponsesProfile, asked: Prompt, ids: Counter) -> Listener:
     return Listener(ResponsesDialect(profile), asked, ids=ids)

@@ -8,15 +8,7 @@ from dataclasses import dataclass
 
 from tests.bridge.recordings import Json, Object, Recording, objects
 from tests.bridge.responses_replay import profile_of
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Something we say otherwise than the recorded client, and why. `change` edits the recorded request into what we
-    say; it sees the recording, and does nothing where the rule does not apply."""
-
-    why: str
-    change: Callable[[Object, Recording], None]
+from tests.bridge.rules import Rule, reworded
 
 
 def _streamed(request: Object, exchange: Recording) -> None:
@@ -61,10 +53,7 @@ RULES = (
 
 def as_we_say_it(exchange: Recording) -> Object:
     """The recorded request, changed by every rule."""
-    request = exchange.said
-    for rule in RULES:
-        rule.change(request, exchange)
-    return request
+    return reworded(exchange, RULES)
 
 
 @dataclass(frozen=True, slots=True)

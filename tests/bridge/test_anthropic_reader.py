@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rejoinder.bridge.anthropic_reader import MAX_BODY, AnthropicReader, Hearing, refusal
+from rejoinder.bridge.anthropic_reader import AnthropicReader, Hearing, refusal
 from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
 from rejoinder.wire import sse
@@ -238,13 +238,19 @@ def test_bytes_that_make_no_sense_are_a_broken_stream(answer: bytes) -> None:
     assert isinstance(failure(answer), BrokenStream)
 
 
-def test_a_body_without_end_is_given_up() -> None:
-    reader = AnthropicReader(composer(), Hearing())
-    half = b"{" + b" " * (MAX_BODY // 2)
-    reader.feed(half)
+def test_an_answer_is_over_with_the_stop_of_its_message() -> None:
+    reader = AnthropicReader(out := composer(), Hearing())
+    out.start()
 
-    with pytest.raises(BrokenStream, match="larger"):
-        reader.feed(half)
+    reader.feed(BEGIN + text(0, "a") + end().replace(event("message_stop"), b""))
+    assert not reader.is_over
+    reader.feed(event("message_stop"))
+    assert reader.is_over
+    reader.feed(b"data: nonsense\n\n")
+    reader.close(END)
+
+    response: Fields = json.loads(encoded(out)[-1])["response"]
+    assert short(response) == ["a"]
 
 
 # Text.

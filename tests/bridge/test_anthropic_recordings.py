@@ -6,10 +6,7 @@ else on purpose, a table here names the recording, or the rule, and says why.
 """
 
 import json
-import random
-import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import msgspec
 import pytest
@@ -19,30 +16,31 @@ from rejoinder.bridge.errors import BrokenStream
 from tests.bridge.anthropic_reading import Said, said
 from tests.bridge.anthropic_recordings import asked, is_count, said_in
 from tests.bridge.anthropic_replay import AnthropicConversation, listeners, profile_of
-from tests.bridge.anthropic_wording import RULES, Rule, as_we_say_it
+from tests.bridge.anthropic_wording import RULES, as_we_say_it
 from tests.bridge.grammar import judged
 from tests.bridge.recordings import (
-    FOLDER,
     Asked,
     Json,
     Object,
     Recording,
-    conversations,
+    cuts,
+    loaded,
+    named,
+    needs_recordings,
     objects,
     recording,
     recordings,
+    steps,
+    tails,
 )
-from tests.bridge.replay import NOBODY, Answered
+from tests.bridge.replay import NOBODY, assert_failed, broken_off, outputs_for, same_however_cut
+from tests.bridge.rules import Rule, explains
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not beside the project")
+pytestmark = needs_recordings
 
 ANSWERS = [one for one in recordings("anthropic") if one.status == 200 and not is_count(one)]
 STREAMS = [one for one in ANSWERS if one.is_stream]
 REQUESTS = [one for one in recordings("anthropic") if one.request is not None]
-
-
-def named(chosen: Sequence[Recording]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("exchange", chosen, ids=[one.name for one in chosen])
 
 
 def test_every_exchange_named_in_a_table_here_was_recorded() -> None:
@@ -67,35 +65,10 @@ WHOLE = [one for one in ANSWERS if one.name not in (*PAUSED, *RESTARTED, *NOTHIN
 
 @named(ANSWERS)
 def test_an_answer_becomes_the_same_events_however_it_is_cut(exchange: Recording) -> None:
-    listener, body = listeners(exchange), exchange.body
-
-    whole = listener().hear([body])
+    whole = same_however_cut(listeners(exchange), exchange, cuts(exchange))
 
     if not whole.paused:
         judged(whole.encoded)
-    _assert_same(whole, listener().hear(body[at : at + 1] for at in range(len(body))), "byte by byte")
-    for at in _cuts(exchange):
-        _assert_same(whole, listener().hear((body[:at], body[at:])), f"cut at {at}")
-
-
-def _assert_same(whole: Answered, cut: Answered, how: str) -> None:
-    # Comparing the events alone keeps pytest from explaining the difference of two long lists.
-    same = whole.events == cut.events and str(whole.error) == str(cut.error) and whole.paused == cut.paused
-    assert same, how
-
-
-def _cuts(exchange: Recording) -> Sequence[int]:
-    """Every place in a short stream. A whole body is read at its end, so there only its beginning can matter."""
-    size = len(exchange.body)
-    if exchange.is_stream and size < 6_000:
-        return range(1, size)
-    return [*range(1, 100), *_some(exchange, size, 40 if size < 60_000 else 5)]
-
-
-def _some(exchange: Recording, below: int, count: int) -> list[int]:
-    """Places chosen at random, the same ones in every run."""
-    chance = random.Random(exchange.name)
-    return [chance.randrange(1, below) for _ in range(count)]
 
 
 @named(WHOLE)
@@ -180,7 +153,7 @@ def test_a_search_beyond_one_request_pauses_the_answer_and_goes_on_from_all_of_i
 
     assert answered.paused
     resumed = [*objects([json.loads(item.raw) for item in answered.resumed])]
-    [ours] = objects([json.loads(conversation.call(request, [*request.items, *resumed]).body)])
+    ours = loaded(conversation.call(request, [*request.items, *resumed]).body)
     # The assistant's blocks as they are and no user message behind them (§4).
     assert objects(ours["messages"])[-1] == {"role": "assistant", "content": expected.blocks}
     assert len(expected.blocks) > 20
@@ -255,8 +228,7 @@ def test_a_refusal_keeps_its_status_its_words_and_what_can_be_done_about_it(
 
     assert (error.status, error.code) == expected
     assert not error.transient
-    [refused] = objects([objects([json.loads(exchange.body)])[0]["error"]])
-    assert str(error) == refused["message"]
+    assert str(error) == exchange.refusal
 
 
 def test_a_recorded_count_is_read() -> None:
@@ -276,22 +248,10 @@ def test_a_recorded_count_is_read() -> None:
 
 @named(STREAMS)
 def test_an_answer_whose_tail_is_missing_fails_and_never_completes(exchange: Recording) -> None:
-    listener, body = listeners(exchange), exchange.body
-    end = body.rindex(b'"message_stop"')
-    boundaries = [match.end() for match in _BOUNDARY.finditer(body, 0, end)]
-    chance = random.Random(exchange.name)
+    end = exchange.body.rindex(b'"message_stop"')
 
-    for at in [0, end, *chance.sample(boundaries, min(8, len(boundaries))), *_some(exchange, end, 8)]:
-        answered = listener().hear([body[:at]])
-
-        assert isinstance(answered.error, BrokenStream), f"cut at {at}"
-        response = judged(answered.encoded)
-        assert response.status == "failed"
-        assert response.error is not None
-        assert response.error.code == "server_error"
-
-
-_BOUNDARY = re.compile(rb"\r?\n\r?\n")
+    for answered in broken_off(listeners(exchange), exchange, tails(exchange, end)):
+        assert_failed(judged(answered.encoded))
 
 
 # Requests.
@@ -314,15 +274,7 @@ def test_a_recorded_request_is_said_again_but_for_what_the_rules_explain(exchang
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.why for rule in RULES])
 def test_a_rule_explains_a_difference_in_some_recording(rule: Rule) -> None:
-    def differs(exchange: Recording) -> bool:
-        request = exchange.said
-        for earlier in RULES[: RULES.index(rule)]:
-            earlier.change(request, exchange)
-        before = json.dumps(request)
-        rule.change(request, exchange)
-        return json.dumps(request) != before
-
-    assert any(differs(exchange) for exchange in REQUESTS)
+    assert any(explains(rule, RULES, exchange) for exchange in REQUESTS)
 
 
 # Conversations.
@@ -335,12 +287,7 @@ BROKEN_OFF = {
 }
 """Recordings that something of their source follows, but no continuation of their answer."""
 
-STEPS = [
-    (before, after)
-    for group in conversations("anthropic")
-    for before, after in pairwise(group)
-    if before.name not in BROKEN_OFF
-]
+STEPS = steps("anthropic", BROKEN_OFF)
 
 
 @pytest.mark.parametrize(("before", "after"), STEPS, ids=[after.name for _, after in STEPS])
@@ -406,12 +353,7 @@ def test_what_the_provider_gave_goes_back_to_it_as_it_came(exchange: Recording) 
     request = Asked({"model": "model", "tools": offered}, [NOBODY], {})
 
     answer = conversation.answer(request, None, exchange.body)
-    outputs: list[Object] = [
-        {"type": "function_call_output", "call_id": item["call_id"], "output": "!"}
-        for item in answer
-        if item["type"] == "function_call"
-    ]
-    [ours] = objects([json.loads(conversation.call(request, [NOBODY, *answer, *outputs, NOBODY]).body)])
+    ours = loaded(conversation.call(request, [NOBODY, *answer, *outputs_for(answer), NOBODY]).body)
 
     messages = objects(ours["messages"])
     back = objects(messages[1]["content"]) if messages[1]["role"] == "assistant" else []

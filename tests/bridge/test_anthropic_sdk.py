@@ -16,9 +16,7 @@ from tests.bridge.anthropic_recordings import asked, is_count
 from tests.bridge.anthropic_replay import AnthropicConversation, profile_of
 from tests.bridge.anthropic_types import faults
 from tests.bridge.prompts import Fields, assistant, call, function, output, user
-from tests.bridge.recordings import FOLDER, Asked, Json, Object, Recording, objects, recordings
-
-needs_recordings = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not beside the project")
+from tests.bridge.recordings import Asked, Json, Object, Recording, named, needs_recordings, objects, recordings
 
 SAMPLING = ("temperature", "top_p")
 """The client's version of the API has no sampling any more; the one we speak has (provider-anthropic.md §1)."""
@@ -47,10 +45,6 @@ that were recorded, and in those that follow a recorded answer."""
 def judged(body: Object, *, is_beta: bool = False) -> list[str]:
     said: dict[str, Json] = {name: value for name, value in body.items() if name not in SAMPLING}
     return faults(said, beta.MessageCreateParamsStreaming if is_beta else create.MessageCreateParamsStreaming)
-
-
-def named(chosen: Sequence[Recording]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("exchange", chosen, ids=[one.name for one in chosen])
 
 
 REQUESTS = [one for one in recordings("anthropic") if one.request is not None]

@@ -951,6 +951,17 @@ def test_elsewhere_a_mark_is_noted_and_changes_nothing() -> None:
     assert asked.notes == ["input: prompt_cache_breakpoint is not understood by this upstream"]
 
 
+def test_a_mark_outside_of_user_messages_is_noted() -> None:
+    marks = [marked("input_text", text="a")]
+    for said in (
+        {"type": "message", "role": "developer", "content": marks},
+        output("call_1", marks),
+    ):
+        asked = prompt([call("call_1"), said] if said["type"] == "function_call_output" else [said, user("b")])
+        sent(asked, OPENAI_PROFILE)
+        assert asked.notes == ["input: prompt_cache_breakpoint has an effect in user messages alone"]
+
+
 def test_a_server_that_speaks_chat_lists_its_models_and_counts_no_tokens() -> None:
     dialect = ChatDialect(ChatProfile())
     assert (dialect.models().method, dialect.models().path) == ("GET", "/models")

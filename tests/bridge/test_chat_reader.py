@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from rejoinder.bridge.chat_reader import MAX_BODY, ChatReader, ReasoningState, usage_of
+from rejoinder.bridge.chat_reader import ChatReader, ReasoningState, usage_of
 from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.envelope import Envelope, Issuer
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
@@ -248,11 +248,34 @@ def test_plain_text_is_no_answer() -> None:
     assert str(broken(b"Bad gateway")) == "the stream ended before the answer did"
 
 
-def test_lines_without_end_and_bodies_without_end_are_refused() -> None:
+def test_lines_without_end_are_refused() -> None:
     with pytest.raises(BadFrame):
         heard([b"data: " + b"x" * sse.MAX_LINE])
-    piece = b" " * (MAX_BODY // 4)
-    assert str(broken(b"{", piece, piece, piece, piece)) == f"the answer is larger than {MAX_BODY} bytes"
+
+
+def test_an_answer_is_over_with_its_done_and_not_with_its_finish_reason() -> None:
+    reader = ChatReader(out := composer(), ChatProfile())
+    out.start()
+
+    reader.feed(delta("stop", content="a"))
+    assert not reader.is_over
+    reader.feed(DONE)
+    assert reader.is_over
+    reader.feed(b"data: nonsense\n\n")
+    reader.close(END)
+
+    response = json.loads(encoded(out)[-1])["response"]
+    assert short(response) == ["a"]
+
+
+def test_a_body_is_over_when_its_bytes_are() -> None:
+    reader = ChatReader(out := composer(), ChatProfile())
+    out.start()
+
+    reader.feed(b'{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}')
+    assert not reader.is_over
+    reader.close(END)
+    assert reader.is_over
 
 
 @pytest.mark.parametrize(
@@ -578,7 +601,7 @@ def test_citations_with_a_place_are_annotations_and_the_others_are_noted() -> No
     assert message["content"][0]["annotations"] == [
         {"type": "url_citation", "url": "u", "title": "u", "start_index": 0, "end_index": 1}
     ]
-    assert out.notes == ["annotations: a source without a position was left out"] * 4
+    assert out.notes == ["annotations: a source without a position was left out"]
 
 
 # Log probabilities

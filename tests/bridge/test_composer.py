@@ -337,6 +337,13 @@ def test_a_whole_call_written_beside_others_comes_when_it_is_whole() -> None:
         assert bool(out.notes) is (status == "incomplete")
 
 
+def test_what_is_true_of_many_pieces_of_an_answer_is_noted_once() -> None:
+    out = started()
+    for said in ("a", "b", "a"):
+        out.note(said)
+    assert out.notes == ["a", "b"]
+
+
 def test_one_call_at_most_where_the_client_allows_one() -> None:
     out = started(composer(parallel=False))
     out.call("a", "f", "call_a")

@@ -1,4 +1,4 @@
-from rejoinder.bridge.errors import BridgeError, BrokenStream, Unsupported, UpstreamError
+from rejoinder.bridge.errors import BridgeError, BrokenStream, Unsupported, UpstreamError, cannot_take
 
 
 def test_the_tree_says_whose_fault_it_is() -> None:
@@ -12,6 +12,12 @@ def test_what_cannot_be_said_names_its_parameter() -> None:
     error = Unsupported("no", param="tools", code="invalid_value")
     assert (str(error), error.param, error.code) == ("no", "tools", "invalid_value")
     assert (Unsupported("no").param, Unsupported("no").code) == (None, None)
+
+
+def test_what_an_upstream_has_no_place_for_is_in_the_input() -> None:
+    error = cannot_take("audio", "it takes text only")
+    assert (str(error), error.param) == ("this upstream cannot take audio: it takes text only", "input")
+    assert error.code == "unsupported_value"
 
 
 def test_an_upstream_without_a_status_of_its_own_is_a_bad_gateway() -> None:

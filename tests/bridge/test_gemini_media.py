@@ -64,24 +64,19 @@ def test_a_data_url_need_not_be_in_base64() -> None:
     assert media(file("data:image/png,%89PNG"), "refuse") == Media("image/png", encoded(b"\x89PNG"))
 
 
-@pytest.mark.parametrize("data", ["data:text/plain;base64,/w==", "data:text/plain;base64,%%%"])
-def test_a_text_that_is_none_is_refused(data: str) -> None:
-    assert "UTF-8" in refusal(file(data))
+@pytest.mark.parametrize(
+    ("data", "why"), [("data:text/plain;base64,/w==", "UTF-8"), ("data:text/plain;base64,%%%", "no base64")]
+)
+def test_a_text_that_is_none_is_refused(data: str, why: str) -> None:
+    assert why in refusal(file(data))
 
 
 @pytest.mark.parametrize(
     ("head", "kind"),
     [
         (b"%PDF-1.7", "application/pdf"),
-        (b"\x89PNG\r\n", "image/png"),
-        (b"\xff\xd8\xff\xe0", "image/jpeg"),
-        (b"RIFF\0\0\0\0WEBPVP8", "image/webp"),
         (b"RIFF\0\0\0\0WAVEfmt", "audio/wav"),
-        (b"\0\0\0\x18ftypheic", "image/heic"),
         (b"\0\0\0\x18ftypmp42", "video/mp4"),
-        (b"ID3\x03", "audio/mp3"),
-        (b"fLaC", "audio/flac"),
-        (b"OggS", "audio/ogg"),
     ],
 )
 def test_content_without_a_type_is_known_by_its_first_bytes(head: bytes, kind: str) -> None:
@@ -97,7 +92,7 @@ def test_content_that_nobody_knows_is_text_or_refused() -> None:
     assert "application/zip" in refusal(file(encoded(b"PK\x03\x04")))
     assert "image/gif" in refusal(file(encoded(b"GIF89a")))
     assert "'unknown'" in refusal(file(encoded(b"\x01\0\x02")))
-    assert "'unknown'" in refusal(file("a"))
+    assert "no base64" in refusal(file("a"))
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,18 @@ def test_the_end_of_the_bytes_is_not_the_end_of_the_answer() -> None:
     assert "before the answer did" in str(broken(chunk(part("Hello"))))
 
 
+def test_no_chunk_says_that_nothing_follows() -> None:
+    reader = GeminiReader(out := composer(), names=Names(()), final=None, sources=False, since=0)
+    out.start()
+
+    reader.feed(chunk(part("Hello"), finish="STOP"))
+    assert not reader.is_over
+    reader.feed(sent({"usageMetadata": {"promptTokenCount": 5}}))
+    reader.close(END)
+
+    assert json.loads(encoded(out)[-1])["response"]["usage"]["input_tokens"] == 5
+
+
 def test_a_last_chunk_needs_no_blank_line() -> None:
     [message] = output(chunk(part("Hello"), finish="STOP").rstrip())
 
@@ -599,7 +611,7 @@ def test_citations_are_counted_in_bytes_there_and_in_code_points_here() -> None:
 
     [message] = json.loads(events[-1])["response"]["output"]
     assert citations(message) == [("https://a.example", "A", 7, 8), ("https://b.example", "https://b.example", 7, 8)]
-    assert out.notes == ["annotations: a source without an address or a place was left out"] * 2
+    assert out.notes == ["annotations: a source without an address or a place was left out"]
 
 
 def test_a_segment_begins_at_the_beginning_and_may_leave_out_its_words() -> None:
@@ -647,7 +659,7 @@ def test_a_source_without_a_place_is_left_out_and_noted() -> None:
     events = read(out, [chunk(part("abc"), finish="STOP", groundingMetadata=grounding(*segments))])
 
     assert b'"annotations":[]' in events[-1]
-    assert out.notes == ["annotations: a source without an address or a place was left out"] * 3
+    assert out.notes == ["annotations: a source without an address or a place was left out"]
 
 
 def test_a_search_that_is_known_before_the_text_comes_before_it() -> None:

@@ -6,33 +6,35 @@ here names the recording, or the rule, and says why.
 """
 
 import json
-import random
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from urllib.parse import urlsplit
 
 import pytest
 
-from rejoinder.bridge.errors import BrokenStream
 from rejoinder.bridge.gemini import GeminiDialect
 from tests.bridge.gemini_reading import chunks, said
 from tests.bridge.gemini_recordings import asked, camel, items_of, method_of, parameters_of, profile_of
 from tests.bridge.gemini_replay import GeminiConversation, listeners, request_of
-from tests.bridge.gemini_wording import RULES, Rule, as_we_say_it
+from tests.bridge.gemini_wording import RULES, as_we_say_it
 from tests.bridge.grammar import Response, judged
 from tests.bridge.recordings import (
-    FOLDER,
     Json,
     Object,
     Recording,
-    conversations,
+    cuts,
+    loaded,
+    named,
+    needs_recordings,
     objects,
     recording,
     recordings,
+    steps,
+    tails,
 )
-from tests.bridge.replay import Answered, prompt_of
+from tests.bridge.replay import assert_failed, broken_off, outputs_for, prompt_of, same_however_cut
+from tests.bridge.rules import Rule, explains
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not beside the project")
+pytestmark = needs_recordings
 
 LISTS = ("cli-gemini-models-llmg4925",)
 COUNTS = [one for one in recordings("gemini") if method_of(one) == "countTokens"]
@@ -40,17 +42,12 @@ ANSWERS = [one for one in recordings("gemini") if one.status == 200 and one not 
 REQUESTS = [one for one in recordings("gemini") if "enerateContent" in method_of(one)]
 
 
-def named(chosen: Sequence[Recording]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("exchange", chosen, ids=[one.name for one in chosen])
-
-
 def test_every_recording_is_looked_at_and_every_one_named_here_was_made() -> None:
     names = {one.name for one in recordings("gemini")}
-    steps = {after.name for _, after in STEPS}
 
     assert {one.name for one in (*ANSWERS, *COUNTS)} | {*LISTS} | REJECTIONS.keys() == names
     assert FAILURES.keys() <= names
-    assert OTHERWISE.keys() <= steps
+    assert OTHERWISE.keys() <= {after.name for _, after in STEPS}
 
 
 # Answers.
@@ -65,32 +62,9 @@ REASONS = {"MAX_TOKENS": "max_output_tokens", "MODEL_ARMOR": "content_filter", "
 
 @named(ANSWERS)
 def test_an_answer_becomes_the_same_events_however_it_is_cut(exchange: Recording) -> None:
-    listener, body = listeners(exchange), exchange.body
-
-    whole = listener().hear([body])
+    whole = same_however_cut(listeners(exchange), exchange, cuts(exchange, short=3_000))
 
     judged(whole.encoded)
-    _assert_same(whole, listener().hear(body[at : at + 1] for at in range(len(body))), "byte by byte")
-    for at in _cuts(exchange):
-        _assert_same(whole, listener().hear((body[:at], body[at:])), f"cut at {at}")
-
-
-def _assert_same(whole: Answered, cut: Answered, how: str) -> None:
-    # Comparing the events alone keeps pytest from explaining the difference of two long lists.
-    same = whole.events == cut.events and str(whole.error) == str(cut.error)
-    assert same, how
-
-
-def _cuts(exchange: Recording) -> Sequence[int]:
-    """Every place in a short answer."""
-    size = len(exchange.body)
-    return range(1, size) if size < 3_000 else [*range(1, 100), *_some(exchange, size, 100)]
-
-
-def _some(exchange: Recording, below: int, count: int) -> list[int]:
-    """Places chosen at random, the same ones in every run."""
-    chance = random.Random(exchange.name)
-    return [chance.randrange(1, below) for _ in range(count)]
 
 
 @named(ANSWERS)
@@ -178,7 +152,7 @@ def _citations(response: Response) -> list[tuple[str, str]]:
     found = []
     for part in [part for item in response.output for part in item.content or ()]:
         for raw in part.annotations or ():
-            [cited] = objects([json.loads(bytes(raw))])
+            cited = loaded(bytes(raw))
             start, end = cited["start_index"], cited["end_index"]
             assert isinstance(start, int)
             assert isinstance(end, int)
@@ -191,17 +165,10 @@ def _citations(response: Response) -> list[tuple[str, str]]:
 
 @named([one for one in ANSWERS if one.name != "armor-prompt-template-text-gets-blocked-pai800"])
 def test_an_answer_whose_tail_is_missing_fails_and_never_completes(exchange: Recording) -> None:
-    listener, body = listeners(exchange), exchange.body
     end = _end_of_the_last_but_one(exchange)
 
-    for at in [0, end, *_some(exchange, end + 1, 8)]:
-        answered = listener().hear([body[:at]])
-
-        assert isinstance(answered.error, BrokenStream), f"cut at {at}"
-        response = judged(answered.encoded)
-        assert response.status == "failed"
-        assert response.error is not None
-        assert response.error.code == "server_error"
+    for answered in broken_off(listeners(exchange), exchange, tails(exchange, end)):
+        assert_failed(judged(answered.encoded))
 
 
 def _end_of_the_last_but_one(exchange: Recording) -> int:
@@ -220,7 +187,7 @@ def test_a_recorded_request_is_said_again_but_for_what_the_rules_explain(exchang
 
     call = conversation.call(request)
 
-    [ours] = objects([json.loads(call.body)])
+    ours = loaded(call.body)
     assert ours == as_we_say_it(exchange)
     # Always a stream: it is the same answer.
     address = urlsplit(exchange.url)
@@ -230,15 +197,7 @@ def test_a_recorded_request_is_said_again_but_for_what_the_rules_explain(exchang
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.why for rule in RULES])
 def test_a_rule_explains_a_difference_in_some_recording(rule: Rule) -> None:
-    def differs(exchange: Recording) -> bool:
-        request = exchange.said
-        for earlier in RULES[: RULES.index(rule)]:
-            earlier.change(request, exchange)
-        before = json.dumps(request)
-        rule.change(request, exchange)
-        return json.dumps(request) != before
-
-    assert any(differs(exchange) for exchange in REQUESTS)
+    assert any(explains(rule, RULES, exchange) for exchange in REQUESTS)
 
 
 @named([one for one in COUNTS if one.status == 200])
@@ -261,7 +220,7 @@ def test_tokens_are_counted_as_they_were(exchange: Recording) -> None:
 @pytest.mark.parametrize("name", LISTS)
 def test_the_models_on_offer_are_those_that_answer(name: str) -> None:
     exchange = recording("gemini", name)
-    [listed] = objects([json.loads(exchange.body)])
+    listed = loaded(exchange.body)
 
     offered = GeminiDialect(profile_of(exchange)).offered(exchange.body)
 
@@ -293,13 +252,12 @@ def test_a_refusal_keeps_its_words_and_says_what_can_be_done_about_it(
     error = GeminiDialect(profile_of(exchange)).rejection(exchange.status, exchange.headers, exchange.body)
 
     assert (error.status, error.code, error.retry_after, error.transient) == expected
-    [refused] = objects([objects([json.loads(exchange.body)])[0]["error"]])
-    assert str(error) == refused["message"]
+    assert str(error) == exchange.refusal
 
 
 # Conversations.
 
-STEPS = [(before, after) for group in conversations("gemini") for before, after in pairwise(group)]
+STEPS = steps("gemini")
 
 OTHERWISE: dict[str, tuple[str, Callable[[Object], None]]] = {
     "fn-gemini-gemini-2-5-flash-can-use-parallel-tool-calls-rllm2423": (
@@ -354,7 +312,7 @@ def test_a_conversation_goes_on_as_it_was_recorded_and_begins_with_the_bytes_it_
         if "id" in call:
             [response] = objects([_part(contents[-1], 0)["functionResponse"]])
             response["id"] = call["id"]
-    [ours] = objects([json.loads(now)])
+    ours = loaded(now)
     assert _in_one_alphabet(ours) == _in_one_alphabet(expected)
     signatures = [part["thoughtSignature"] for part in said(before).parts if "thoughtSignature" in part]
     assert [part["thoughtSignature"] for part in _model_parts(ours) if "thoughtSignature" in part][
@@ -400,11 +358,6 @@ def test_what_a_model_said_goes_back_to_it_part_by_part(exchange: Recording) -> 
     first: Object = {"type": "message", "role": "user", "content": "?"}
 
     answer = conversation.answer(request, [first], exchange.body)
-    outputs: list[Object] = [
-        {"type": "function_call_output", "call_id": item["call_id"], "output": "!"}
-        for item in answer
-        if item["type"] == "function_call"
-    ]
-    [ours] = objects([json.loads(conversation.call(request, [first, *answer, *outputs]).body)])
+    ours = loaded(conversation.call(request, [first, *answer, *outputs_for(answer)]).body)
 
     assert _model_parts(ours) == [part for part in expected.parts if part != {"text": ""}]

@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from rejoinder.bridge.gemini_profile import GeminiProfile
 from tests.bridge.gemini_recordings import asked, camel, in_lower_case, method_of, profile_of
 from tests.bridge.gemini_replay import GeminiConversation
-from tests.bridge.recordings import FOLDER, Asked, Json, Object, Recording, objects, recordings
+from tests.bridge.recordings import Asked, Json, Object, Recording, needs_recordings, objects, recordings
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not beside the project")
+pytestmark = needs_recordings
 
 REQUESTS = [one for one in recordings("gemini") if "enerateContent" in method_of(one)]
 

@@ -3,9 +3,8 @@ import json
 import pytest
 
 from rejoinder.bridge.errors import BrokenStream
-from tests.bridge.prompts import Fields
+from tests.bridge.prompts import Counter, Fields
 from tests.bridge.recordings import Object, objects
-from tests.bridge.replay import Ids
 from tests.bridge.responses_answers import (
     OPENAI,
     added,
@@ -311,7 +310,7 @@ def test_raw_reasoning_needs_no_parts() -> None:
 
 def _unjudged(answer: bytes) -> list[bytes]:
     """The events of an answer that goes beyond the grammar of ours."""
-    return listener(OPENAI, prompt(body({"model": "m"}, [QUESTION])), Ids()).hear([answer]).encoded
+    return listener(OPENAI, prompt(body({"model": "m"}, [QUESTION])), Counter()).hear([answer]).encoded
 
 
 def test_a_whole_search_for_tools_begins_without_its_arguments() -> None:

@@ -5,11 +5,10 @@ import pytest
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
 from rejoinder.bridge.responses import ResponsesDialect
 from rejoinder.bridge.responses_profile import ResponsesProfile
-from rejoinder.bridge.responses_reader import MAX_BODY
-from tests.bridge.composing import END, composer
-from tests.bridge.prompts import Fields, assistant, call, output, user
+from tests.bridge.composing import END, composer, encoded
+from tests.bridge.prompts import Counter, Fields, assistant, call, output, user
 from tests.bridge.recordings import objects
-from tests.bridge.replay import Answered, Ids
+from tests.bridge.replay import Answered
 from tests.bridge.responses_answers import (
     OPENAI,
     USAGE,
@@ -240,7 +239,7 @@ def test_an_item_without_a_name_is_announced_too() -> None:
     nameless = {name: value for name, value in delta("hi").items() if name not in ("item_id", "output_index")}
     asked = prompt(body({"model": "m"}, [QUESTION]))
 
-    events = listener(OPENAI, asked, Ids()).hear([stream(nameless, ended())]).encoded
+    events = listener(OPENAI, asked, Counter()).hear([stream(nameless, ended())]).encoded
 
     assert json.loads(events[2])["item"]["id"] == "msg_1"
 
@@ -249,7 +248,7 @@ def test_an_event_of_an_unknown_item_passes() -> None:
     asked = prompt(body({"model": "m"}, [QUESTION]))
     lost = event("web_search_call.searching", item_id="ws_1", output_index=4)
 
-    events = listener(OPENAI, asked, Ids()).hear([stream(lost, done(0, message("hi")), ended())]).encoded
+    events = listener(OPENAI, asked, Counter()).hear([stream(lost, done(0, message("hi")), ended())]).encoded
 
     assert json.loads(events[2]) == {**lost, "sequence_number": 2}
 
@@ -448,7 +447,7 @@ def test_a_body_may_come_in_pieces() -> None:
     whole = json.dumps(WHOLE).encode()
     asked = prompt(body({"model": "m"}, [QUESTION]))
 
-    answered = listener(OPENAI, asked, Ids()).hear([whole[:1], whole[1:9], whole[9:]])
+    answered = listener(OPENAI, asked, Counter()).hear([whole[:1], whole[1:9], whole[9:]])
 
     assert texts(answered) == ["hi"]
 
@@ -459,9 +458,17 @@ def test_a_list_of_items_in_another_order_names_the_same_items() -> None:
     assert [item["type"] for item in answered.items] == ["function_call", "message"]
 
 
-def test_a_body_has_its_limit() -> None:
-    reader = ResponsesDialect(OPENAI).reader(prompt(body({"model": "m"}, [QUESTION])), composer())
-    reader.feed(b"{")
+@pytest.mark.parametrize("kind", ["completed", "incomplete"])
+def test_an_answer_is_over_with_the_event_that_ends_it(kind: str) -> None:
+    out = composer()
+    reader = ResponsesDialect(OPENAI).reader(prompt(body({"model": "m"}, [QUESTION])), out)
+    out.start()
 
-    with pytest.raises(BrokenStream, match="the answer is larger than"):
-        reader.feed(b" " * MAX_BODY)
+    reader.feed(stream(done(0, message("hi"))))
+    assert not reader.is_over
+    reader.feed(stream(ended(kind=kind)))
+    assert reader.is_over
+    reader.feed(b"data: nonsense\n\n")
+    reader.close(END)
+
+    assert json.loads(encoded(out)[-1])["type"] == f"response.{kind}"

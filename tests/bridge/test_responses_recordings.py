@@ -6,22 +6,34 @@ in `responses_wording` names the recording, or the rule, and says why.
 """
 
 import json
-import random
-import re
 from collections.abc import Sequence
-from itertools import pairwise
 
 import msgspec
 import pytest
 from msgspec import Raw
 
-from rejoinder.bridge.errors import BrokenStream, UpstreamError
+from rejoinder.bridge.errors import UpstreamError
 from rejoinder.bridge.responses import ResponsesDialect
 from rejoinder.bridge.responses_profile import ResponsesProfile
 from rejoinder.wire.events import Relayed
 from rejoinder.wire.items import Item
-from tests.bridge.recordings import FOLDER, Json, Object, Recording, conversations, objects, recording, recordings
-from tests.bridge.replay import Answered, Ids
+from tests.bridge.prompts import Counter
+from tests.bridge.recordings import (
+    FOLDER,
+    Json,
+    Object,
+    Recording,
+    cuts,
+    loaded,
+    named,
+    needs_recordings,
+    objects,
+    recording,
+    recordings,
+    steps,
+    tails,
+)
+from tests.bridge.replay import Answered, assert_failed, broken_off, same_however_cut
 from tests.bridge.responses_grammar import judged
 from tests.bridge.responses_reading import events, said, unmarked
 from tests.bridge.responses_replay import (
@@ -35,9 +47,10 @@ from tests.bridge.responses_replay import (
     prompt,
     vendor_of,
 )
-from tests.bridge.responses_wording import REWRITES, RULES, Rule, as_we_say_it
+from tests.bridge.responses_wording import REWRITES, RULES, as_we_say_it
+from tests.bridge.rules import Rule, explains
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not beside the project")
+pytestmark = needs_recordings
 
 OTHER_CALLS = {
     "compact-messages-pai1705": "/responses/compact is not asked here: its answer holds messages of the user",
@@ -82,10 +95,6 @@ STREAMS = [one for one in WHOLE if one.is_stream]
 REQUESTS = [one for one in CALLS if one.request is not None]
 
 
-def named(chosen: Sequence[Recording]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("exchange", chosen, ids=[one.name for one in chosen])
-
-
 def test_every_exchange_named_in_a_table_was_recorded() -> None:
     tables = (OTHER_CALLS, FAILURES, REJECTIONS, REWRITES, UNPAIRED, REFERRED)
 
@@ -98,34 +107,9 @@ def test_every_exchange_named_in_a_table_was_recorded() -> None:
 
 @named(ANSWERS)
 def test_an_answer_becomes_the_same_events_however_it_is_cut(exchange: Recording) -> None:
-    hearing, data = listeners(exchange), exchange.body
-
-    whole = hearing().hear([data])
+    whole = same_however_cut(listeners(exchange), exchange, cuts(exchange))
 
     judged(whole.encoded)
-    _assert_same(whole, hearing().hear(data[at : at + 1] for at in range(len(data))), "byte by byte")
-    for at in _cuts(exchange):
-        _assert_same(whole, hearing().hear((data[:at], data[at:])), f"cut at {at}")
-
-
-def _assert_same(whole: Answered, cut: Answered, how: str) -> None:
-    # Comparing the events alone keeps pytest from explaining the difference of two long lists.
-    same = whole.encoded == cut.encoded and str(whole.error) == str(cut.error)
-    assert same, how
-
-
-def _cuts(exchange: Recording) -> Sequence[int]:
-    """Every place in a short stream. A whole body is read at its end, so there only its beginning can matter."""
-    size = len(exchange.body)
-    if exchange.is_stream and size < 6_000:
-        return range(1, size)
-    return [*range(1, min(100, size)), *_some(exchange, size, 20)]
-
-
-def _some(exchange: Recording, below: int, count: int) -> list[int]:
-    """Places chosen at random, the same ones in every run."""
-    chance = random.Random(exchange.name)
-    return [chance.randrange(1, below) for _ in range(count)]
 
 
 @named(STREAMS)
@@ -136,7 +120,7 @@ def test_every_event_of_a_stream_is_passed_on_as_it_came(exchange: Recording) ->
 
     heard = listeners(exchange)().hear([exchange.body])
 
-    _created, _in_progress, *relayed, _completed = [objects([json.loads(data)])[0] for data in heard.encoded]
+    _created, _in_progress, *relayed, _completed = [loaded(data) for data in heard.encoded]
     if exchange.name == "model-mcp-list-tools-stream-backfills-missing-results-pai1760":
         for event in relayed[-2:]:
             [item] = objects([event["item"]])
@@ -159,7 +143,7 @@ def test_a_response_says_what_the_provider_said(exchange: Recording) -> None:
     heard = listeners(exchange)().hear([exchange.body])
 
     assert heard.error is None
-    [last] = objects([json.loads(heard.encoded[-1])])
+    last = loaded(heard.encoded[-1])
     [ours] = objects([last["response"]])
     response = judged(heard.encoded)
     assert response.status == expected.get("status", "completed")
@@ -263,31 +247,20 @@ def test_a_refusal_keeps_its_status_its_code_and_its_words(name: str, expected: 
 
     assert (error.status, error.code, error.param) == expected
     assert not error.transient
-    refused = objects([json.loads(exchange.body)])[0]["error"]
-    assert str(error) == (refused if isinstance(refused, str) else objects([refused])[0]["message"])
+    assert str(error) == exchange.refusal
 
 
 # Tails.
 
-_BOUNDARY = re.compile(rb"\n\n")
-
 
 @named(STREAMS)
 def test_an_answer_whose_tail_is_missing_fails_and_never_completes(exchange: Recording) -> None:
-    hearing, data = listeners(exchange), exchange.body
+    data = exchange.body
     end = min(at for at in (data.find(b'"response.completed"'), data.find(b"event: response.completed")) if at >= 0)
     end = data.rindex(b"\n\n", 0, end) + 2
-    boundaries = [match.end() for match in _BOUNDARY.finditer(data, 0, end)]
-    chance = random.Random(exchange.name)
 
-    for at in [0, end, *chance.sample(boundaries, min(12, len(boundaries))), *_some(exchange, end, 8)]:
-        heard = hearing().hear([data[:at]])
-
-        assert isinstance(heard.error, BrokenStream), f"cut at {at}"
-        response = judged(heard.encoded)
-        assert response.status == "failed"
-        assert response.error is not None
-        assert response.error.code == "server_error"
+    for heard in broken_off(listeners(exchange), exchange, tails(exchange, end)):
+        assert_failed(judged(heard.encoded))
 
 
 @named(STREAMS)
@@ -340,15 +313,7 @@ def test_a_recorded_request_is_said_again_but_for_what_the_rules_explain(exchang
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.why for rule in RULES])
 def test_a_rule_explains_a_difference_in_some_recording(rule: Rule) -> None:
-    def differs(exchange: Recording) -> bool:
-        request = exchange.said
-        for earlier in RULES[: RULES.index(rule)]:
-            earlier.change(request, exchange)
-        before = json.dumps(request)
-        rule.change(request, exchange)
-        return json.dumps(request) != before
-
-    assert any(differs(exchange) for exchange in REQUESTS)
+    assert any(explains(rule, RULES, exchange) for exchange in REQUESTS)
 
 
 @pytest.mark.parametrize(("name", "before"), REFERRED.items())
@@ -376,7 +341,7 @@ def test_tokens_are_counted_as_they_were_recorded(exchange: Recording) -> None:
     assert count is not None
     assert exchange.url.endswith(count.call.path)
     assert json.loads(count.call.body) == exchange.said
-    assert count.read(exchange.body) == objects([json.loads(exchange.body)])[0]["input_tokens"]
+    assert count.read(exchange.body) == loaded(exchange.body)["input_tokens"]
 
 
 # Conversations.
@@ -388,8 +353,7 @@ CHANGED = {
 
 STEPS = [
     (before, after)
-    for group in conversations("responses")
-    for before, after in pairwise(group)
+    for before, after in steps("responses")
     if before in WHOLE and after in REQUESTS and "previous_response_id" not in after.said
     and after.name not in UNPAIRED and after.name not in CHANGED
 ]  # fmt: skip
@@ -397,7 +361,7 @@ STEPS = [
 
 @pytest.mark.parametrize(("before", "after"), STEPS, ids=[after.name for _, after in STEPS])
 def test_a_conversation_goes_on_as_it_was_recorded(before: Recording, after: Recording) -> None:
-    profile, ids = profile_of(before), Ids()
+    profile, ids = profile_of(before), Counter()
     dialect = ResponsesDialect(profile)
     first = body(_parameters(before), _input(before))
     was = dialect.call(prompt(first)).body
@@ -412,7 +376,7 @@ def test_a_conversation_goes_on_as_it_was_recorded(before: Recording, after: Rec
     assert stored.body == stateless.body
     if _parameters(before) == _parameters(after):
         assert stored.body.startswith(was.removesuffix(b"]}"))
-    ours = objects(objects([json.loads(stored.body)])[0]["input"])
+    ours = objects(loaded(stored.body)["input"])
     old, answer = len(_input(before)), len(_output(heard))
     assert ours[:old] == objects(as_we_say_it(before)["input"])
     assert ours[old + answer :] == [json.loads(item) for item in since]
@@ -488,7 +452,7 @@ def _output(heard: Answered) -> list[bytes]:
                                   "reused-tool-call-ids-stream-pai738"])  # fmt: skip
 def test_fifty_turns_begin_with_the_bytes_of_the_turn_before(name: str) -> None:
     exchange = recording("responses", name)
-    profile, ids = profile_of(exchange), Ids()
+    profile, ids = profile_of(exchange), Counter()
     dialect = ResponsesDialect(profile)
     past: list[Item] = []
     new = [QUESTION]
@@ -511,6 +475,6 @@ def test_fifty_turns_begin_with_the_bytes_of_the_turn_before(name: str) -> None:
         call_ids.extend(calls)
 
     assert len(set(call_ids)) == 50
-    sent = [item["call_id"] for item in objects(objects([json.loads(before)])[0]["input"]) if "call_id" in item]
+    sent = [item["call_id"] for item in objects(loaded(before)["input"]) if "call_id" in item]
     # The client's are unique; Bedrock is told its own again (reliability.md F28).
     assert len(set(sent)) == (1 if profile.call_ids == "own" else 49)

@@ -502,3 +502,8 @@ def test_with_its_search_allowed_too_it_is_to_be_found() -> None:
     assert [json.loads(bytes(raw))["name"] for raw in box.found("g")] == ["g"]
     box = toolbox(LATER, {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "tool_search"}]})
     assert box.found("g") == []
+
+
+def test_a_name_nobody_has_is_found_for_a_tool_of_our_own() -> None:
+    assert toolbox([]).free_name("json") == "json"
+    assert toolbox([function("json"), function("json_")]).free_name("json") == "json__"

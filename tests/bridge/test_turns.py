@@ -22,6 +22,8 @@ from rejoinder.bridge.turns import (
     Thought,
     Turn,
     call_id_of,
+    leading,
+    mark_of,
     pieces,
     turns,
 )
@@ -455,3 +457,32 @@ def test_a_turn_owns_its_parts() -> None:
     first, second = turns(said, toolbox(), {}), turns(said, toolbox(), {})
     assert first == second == [Turn("assistant", [Text("a"), Text("b")])]
     assert first[0].parts is not second[0].parts
+
+
+def test_the_turns_of_the_system_before_every_other_one_are_counted() -> None:
+    system, spoken = Turn("system", [Text("a")]), Turn("user", [Text("b")])
+
+    assert [leading(said) for said in ([], [spoken, system], [system, system], [system, system, spoken, system])] == [
+        0,
+        0,
+        2,
+        2,
+    ]
+
+
+def test_a_turn_of_the_system_is_text_and_nothing_else() -> None:
+    said = Turn("system", [Text("a"), Refusal("no"), Text("")])
+
+    assert said.pieces == said.texts == said.parts
+    assert said.text == "a\n\nno\n\n"
+    with pytest.raises(Unsupported, match="may hold text only") as caught:
+        _ = Turn("system", [Text("a"), Audio("", "wav")]).text
+    assert caught.value.param == "input"
+
+
+def test_some_pieces_may_be_marked_for_the_cache() -> None:
+    mark = CacheBreakpoint("explicit")
+
+    marked = (Text("a", mark), Image(None, None, None, mark), File(None, None, None, None, mark))
+    assert [mark_of(piece) for piece in marked] == [mark] * 3
+    assert [mark_of(piece) for piece in (Text("a"), Audio("", "wav"), Refusal("no"), Thought("", None))] == [None] * 4

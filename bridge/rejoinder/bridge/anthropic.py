@@ -9,13 +9,10 @@ left out and noted: `text.verbosity`, `prompt_cache_key`, `reasoning.context`, `
 `detail` of an image is no more than a hint, and has no word either.
 """
 
-import copy
-import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -29,7 +26,6 @@ from rejoinder.bridge.anthropic_messages import (
     cache_control,
     lose,
     mark,
-    note,
     text_block,
     text_blocks,
     time_to_live,
@@ -45,11 +41,11 @@ from rejoinder.bridge.dialect import Call, Count, Prompt
 from rejoinder.bridge.envelope import Envelope
 from rejoinder.bridge.errors import Unsupported, UpstreamError
 from rejoinder.bridge.offer import listed
+from rejoinder.bridge.phrases import JSON_ONLY
 from rejoinder.bridge.schema import Subset, as_object, cleaned
 from rejoinder.bridge.toolbox import Function, hosted_kind
-from rejoinder.bridge.turns import CallPart, Turn, turns
-from rejoinder.wire.formats import TextFormat
-from rejoinder.wire.items import ConfigurationUpdate, Item, Reasoning
+from rejoinder.bridge.turns import CallPart, Turn, leading, turns
+from rejoinder.wire.items import Reasoning
 from rejoinder.wire.request import Effort
 from rejoinder.wire.tools import NamedTool
 
@@ -74,7 +70,7 @@ class AnthropicDialect:
         return AnthropicReader(
             out,
             Hearing(
-                _answer_tool(prompt) if self._answers_by_tool(prompt) else None,
+                prompt.toolbox.free_name("json") if self._answers_by_tool(prompt) else None,
                 "web_search_call.action.sources" in prompt.request.include,
                 (lambda: self._body(prompt).prefix()) if is_bound else None,
             ),
@@ -90,9 +86,9 @@ class AnthropicDialect:
             return None
         if _THINKING_REFUSED.search(str(error)):
             return _unthought(prompt)
-        if _EFFORT_REFUSED.search(str(error)) and effort_of(prompt) is not None:
-            note(prompt, "reasoning.effort: this model does not have it")
-            return _effortless(prompt)
+        if _EFFORT_REFUSED.search(str(error)) and prompt.effort is not None:
+            prompt.note("reasoning.effort: this model does not have it")
+            return prompt.without_effort()
         return None
 
     def models(self) -> Call:
@@ -136,7 +132,7 @@ class AnthropicDialect:
         head.update(profile.extra)
         thinking = _thinking(prompt, traits)
         if thinking.effort is not None and self._answers_by_tool(prompt):
-            note(prompt, "reasoning: thinking is off, because the answer is written as the arguments of a tool")
+            prompt.note("reasoning: thinking is off, because the answer is written as the arguments of a tool")
             thinking = _Thinking({}, thinking.level)
         conversation = turns(prompt.items, prompt.toolbox, prompt.opened)
         called = _called(conversation)
@@ -148,7 +144,7 @@ class AnthropicDialect:
         if not messages:
             raise Unsupported("the conversation is empty", param="input")
         if thinking.effort is not None and begins_without_thinking(messages):
-            note(prompt, "reasoning: thinking is off, because that of the calls in the input is no longer there")
+            prompt.note("reasoning: thinking is off, because that of the calls in the input is no longer there")
             thinking = _Thinking({}, thinking.level)
         choice, hint = self._choice(prompt, traits, thinking, has_history=bool(called))
         if hint is not None and messages[-1].role != "assistant":
@@ -193,7 +189,7 @@ class AnthropicDialect:
             told = hashlib.sha256(user.encode()).hexdigest() if "@" in user or len(user) > MAX_USER_ID else user
             head["metadata"] = {"user_id": told}
         elif user:
-            note(prompt, "safety_identifier: not understood by this upstream")
+            prompt.ignore({"safety_identifier": user})
         tier = fields.service_tier
         if tier in ("priority", "fast") and profile.fast:
             head["speed"] = "fast"
@@ -201,7 +197,7 @@ class AnthropicDialect:
             if profile.service_tier:
                 head["service_tier"] = "auto" if tier == "auto" else "standard_only"
         elif tier is not None:
-            note(prompt, f"service_tier: '{tier}' is not understood by this upstream")
+            prompt.note(f"service_tier: '{tier}' is not understood by this upstream")
 
     def _limits(
         self, prompt: Prompt, traits: Traits, thinking: "_Thinking", head: dict[str, object]
@@ -211,17 +207,17 @@ class AnthropicDialect:
         most = traits.max_tokens
         limit = min(asked, most) if asked is not None else most
         if asked is not None and asked > most:
-            note(prompt, f"max_output_tokens: this model writes at most {most}")
+            prompt.note(f"max_output_tokens: this model writes at most {most}")
         if thinking.effort is not None:
             raised = min(limit + BUDGETS[thinking.effort], most)
             tokens = budget(thinking.effort, raised, asked)
             if tokens is None:
-                note(prompt, f"reasoning.effort: fewer than {MIN_BUDGET} tokens are left to think with")
+                prompt.note(f"reasoning.effort: fewer than {MIN_BUDGET} tokens are left to think with")
                 thinking = _Thinking({}, thinking.level)
             else:
                 thinking.told["budget_tokens"] = tokens
                 if raised > limit:
-                    note(prompt, f"max_output_tokens: up to {tokens} tokens of thinking come on top")
+                    prompt.note(f"max_output_tokens: up to {tokens} tokens of thinking come on top")
                 limit = raised
         if thinking.told:
             head["thinking"] = thinking.told
@@ -240,14 +236,14 @@ class AnthropicDialect:
         for name, value in given.items():
             if refused:
                 if value != 1:  # what it does anyway needs no word
-                    note(prompt, f"{name}: this model decides itself")
+                    prompt.note(f"{name}: this model decides itself")
             elif thinking.is_on and (value < 0.95 if name == "top_p" else value != 1):
-                note(prompt, f"{name}: not while the model thinks")
+                prompt.note(f"{name}: not while the model thinks")
             elif name == "top_p" and "temperature" in head and traits.sampling == "one":
-                note(prompt, "top_p: this model takes it or temperature, not both")
+                prompt.note("top_p: this model takes it or temperature, not both")
             else:
                 if value > 1:
-                    note(prompt, f"{name}: {value} is more than this upstream takes, which is 1")
+                    prompt.note(f"{name}: {value} is more than this upstream takes, which is 1")
                 head[name] = min(value, 1)
 
     def _format(self, prompt: Prompt, traits: Traits, thinking: "_Thinking", head: dict[str, object]) -> None:
@@ -261,20 +257,20 @@ class AnthropicDialect:
 
     def _schema(self, prompt: Prompt, traits: Traits) -> Raw | None:
         """The schema of the answer, where the model takes it as it is or cleaned (§6)."""
-        wanted = format_of(prompt)
+        wanted = prompt.format
         if wanted is None or wanted.type != "json_schema" or not traits.structured:
             return None
         found = cleaned(bytes(wanted.schema), SUBSET, param="text.format.schema")
         if found is None:
             return None
         if found.moved:
-            note(prompt, f"text.format: {', '.join(found.moved)} went into descriptions")
+            prompt.note(f"text.format: {', '.join(found.moved)} went into descriptions")
         return found.schema
 
     def _answers_by_tool(self, prompt: Prompt) -> bool:
         """Whether the answer has to be written as the arguments of a tool: the model, or this schema, knows no other
         way (§6)."""
-        wanted = format_of(prompt)
+        wanted = prompt.format
         if wanted is None or wanted.type != "json_schema":
             return False
         return self._schema(prompt, self._traits(prompt)) is None
@@ -282,24 +278,17 @@ class AnthropicDialect:
     def _unspoken(self, prompt: Prompt) -> None:
         """What has no word here (module docstring). Raises Unsupported where leaving it out would not do."""
         fields = prompt.request.fields
-        if "message.output_text.logprobs" in prompt.request.include or fields.top_logprobs:
-            raise Unsupported(
-                "this upstream does not return log probabilities",
-                param="top_logprobs" if fields.top_logprobs else "include",
-                code="unsupported_parameter",
-            )
-        reasoning, text = fields.reasoning, fields.text
-        unspoken = {
-            "presence_penalty": fields.presence_penalty or None,
-            "frequency_penalty": fields.frequency_penalty or None,
-            "prompt_cache_key": fields.prompt_cache_key,
-            "text.verbosity": text.verbosity if text is not None else None,
-            "reasoning.context": _unusual(reasoning.context if reasoning is not None else None),
-            "reasoning.mode": _unusual(reasoning.mode if reasoning is not None else None),
-        }
-        for name, value in unspoken.items():
-            if value is not None:
-                note(prompt, f"{name}: not understood by this upstream")
+        if prompt.wants_logprobs:
+            raise prompt.without_logprobs()
+        prompt.ignore(
+            {
+                "presence_penalty": fields.presence_penalty or None,
+                "frequency_penalty": fields.frequency_penalty or None,
+                "prompt_cache_key": fields.prompt_cache_key,
+                "text.verbosity": fields.text.verbosity if fields.text is not None else None,
+                **prompt.ways_of_thinking,
+            }
+        )
 
     # Tools.
 
@@ -319,27 +308,27 @@ class AnthropicDialect:
         param = f"tools[{function.name!r}].parameters"
         schema = as_object(function.parameters, param=param)
         if schema.moved:
-            note(prompt, f"tools.{function.name}: {', '.join(schema.moved)} at the top went into its description")
+            prompt.note(f"tools.{function.name}: {', '.join(schema.moved)} at the top went into its description")
         strict = False
         if function.strict:
             exact = cleaned(function.parameters, SUBSET, param=param) if traits.structured else None
             # Where cleaning changes it the model would be held to another schema than the client's.
             strict = exact is not None and not exact.moved and _same(exact.schema, function.parameters)
             if not strict:
-                note(prompt, f"tools.{function.name}.strict: this upstream cannot hold the model to this schema")
+                prompt.note(f"tools.{function.name}.strict: this upstream cannot hold the model to this schema")
         return _raw(_Tool(function.name, schema.schema, function.description or None, strict or None))
 
     def _answering(self, prompt: Prompt) -> Raw:
-        wanted = format_of(prompt)
+        wanted = prompt.format
         assert wanted is not None
         schema = as_object(bytes(wanted.schema), param="text.format.schema")
         about = "\n".join(filter(None, ("Gives the answer. Call it once, with all of the answer.", wanted.description)))
-        return _raw(_Tool(_answer_tool(prompt), schema.schema, about))
+        return _raw(_Tool(prompt.toolbox.free_name("json"), schema.schema, about))
 
     def _search(self, prompt: Prompt, declared: bytes) -> "_SearchTool":
         said = _SEARCH.decode(declared)
         if said.search_context_size not in (None, "medium"):
-            note(prompt, "tools.web_search.search_context_size: not understood by this upstream")
+            prompt.ignore({"tools.web_search.search_context_size": said.search_context_size})
         filters, place = said.filters or _Filters(), said.user_location
         return _SearchTool(
             self._profile.web_search,
@@ -361,7 +350,7 @@ class AnthropicDialect:
         if forced is None and (toolbox.choice == "none" or not has_tools):
             return ({"type": "none"} if has_tools or has_history else None), None
         if forced is not None and (thinking.effort is not None or not traits.forced_tools):
-            note(prompt, "tool_choice: this model may not be made to call a tool, it is asked to")
+            prompt.note("tool_choice: this model may not be made to call a tool, it is asked to")
             forced = None
         else:
             hint = None
@@ -379,7 +368,7 @@ class AnthropicDialect:
         if choice == "required" and not has_tools:
             raise Unsupported("tool choice 'required' needs at least one tool", param="tool_choice")
         if self._answers_by_tool(prompt) and (choice == "none" or not has_tools):
-            name = _answer_tool(prompt)
+            name = prompt.toolbox.free_name("json")
             return {"type": "tool", "name": name}, f"You must call the tool '{name}' now."
         if choice == "required" or self._answers_by_tool(prompt):
             return {"type": "any"}, "You must call one of the tools now."
@@ -394,19 +383,16 @@ def _called(conversation: Sequence[Turn]) -> list[str]:
 
 def _system(prompt: Prompt, conversation: Sequence[Turn], writing: Writing) -> list[Block]:
     """Leading system messages, as blocks of `system`; everything after them goes into the messages."""
-    leading = 0
-    # There must be a message left to answer.
-    while leading < len(conversation) - 1 and conversation[leading].role == "system":
-        leading += 1
+    start = leading(conversation[:-1])  # there must be a message left to answer
     blocks = []
     if instructions := prompt.request.fields.instructions:
         blocks.append(text_block(instructions))
-    for turn in conversation[:leading]:
+    for turn in conversation[:start]:
         blocks.extend(text_blocks(turn))
-    wanted = format_of(prompt)
+    wanted = prompt.format
     if wanted is not None and wanted.type == "json_object":
-        blocks.append(text_block("Answer with one JSON object and nothing else."))
-    for turn in conversation[leading:]:
+        blocks.append(text_block(JSON_ONLY))
+    for turn in conversation[start:]:
         writing.turn(turn)
     return blocks
 
@@ -489,7 +475,7 @@ class _Thinking:
 def _thinking(prompt: Prompt, traits: Traits) -> _Thinking:
     """What `reasoning` comes to (§5). Without a word about it the model decides itself."""
     asked = prompt.request.fields.reasoning
-    effort = effort_of(prompt)
+    effort = prompt.effort
     summary = (asked.summary or asked.generate_summary) if asked is not None else None
     shown: dict[str, object] = {"display": "summarized"} if summary not in (None, "none") else {}
     can_be_off = "disabled" in traits.thinking
@@ -502,49 +488,15 @@ def _thinking(prompt: Prompt, traits: Traits) -> _Thinking:
     if effort == "none" and "adaptive" not in traits.thinking:
         return _Thinking({})
     if not traits.thinking:
-        note(prompt, "reasoning.effort: this model does not think")
+        prompt.note("reasoning.effort: this model does not think")
         return _Thinking({})
     if effort == "none":
-        note(prompt, "reasoning.effort: this model always thinks, as little as it can")
+        prompt.note("reasoning.effort: this model always thinks, as little as it can")
     found = level(effort, traits)
     if "adaptive" in traits.thinking:
         return _Thinking({"type": "adaptive", **shown}, found)
     return _Thinking({"type": "enabled", **shown}, found, effort)
 
-
-def effort_of(prompt: Prompt) -> Effort | None:
-    """The request's effort, or the last one its history set (mapping.md §2)."""
-    asked = prompt.request.fields.reasoning
-    effort = asked.effort if asked is not None else None
-    for item in prompt.items:
-        if isinstance(item.view, ConfigurationUpdate) and item.view.reasoning is not None:
-            said = item.view.reasoning.effort
-            effort = _EFFORTS.get(said, effort) if said is not None else effort
-    return effort
-
-
-def format_of(prompt: Prompt) -> TextFormat | None:
-    """The request's form of the answer, or the last one its history set."""
-    text = prompt.request.fields.text
-    wanted = text.format if text is not None else None
-    for item in prompt.items:
-        if isinstance(item.view, ConfigurationUpdate) and item.view.text is not None:
-            wanted = item.view.text.format or wanted
-    return wanted
-
-
-def _answer_tool(prompt: Prompt) -> str:
-    name = "json"
-    while prompt.toolbox.function(name) is not None:
-        name += "_"
-    return name
-
-
-def _unusual(value: str | None) -> str | None:
-    return None if value in ("auto", "standard") else value
-
-
-_EFFORTS: Mapping[str, Effort] = {effort: effort for effort in get_args(Effort)}
 
 _THINKING_REFUSED = re.compile(r"[Ii]nvalid `?signature`? in `?thinking`?|bound to a different conversation")
 _EFFORT_REFUSED = re.compile(r"does not support (the effort parameter|effort level)")
@@ -563,21 +515,6 @@ def _unthought(prompt: Prompt) -> Prompt | None:
                 lose(prompt, Block("thinking", b"", item=item.id), "prefix_mismatch")
     prompt.opened.update(bare)
     return prompt if bare else None
-
-
-def _effortless(prompt: Prompt) -> Prompt:
-    request = copy.copy(prompt.request)
-    asked = request.fields.reasoning
-    if asked is not None:
-        reasoning = msgspec.structs.replace(asked, effort=None)
-        request.fields = msgspec.structs.replace(request.fields, reasoning=reasoning)
-    return dataclasses.replace(prompt, request=request, items=[_without_effort(item) for item in prompt.items])
-
-
-def _without_effort(item: Item) -> Item:
-    if isinstance(item.view, ConfigurationUpdate):
-        return dataclasses.replace(item, view=ConfigurationUpdate(None, item.view.text))
-    return item
 
 
 class _Tool(Struct, omit_defaults=True):

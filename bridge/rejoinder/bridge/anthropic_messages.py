@@ -5,25 +5,26 @@ and goes where it was: thinking and searches in front of what followed them, cit
 """
 
 import base64
-import binascii
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Literal
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from rejoinder.bridge.anthropic_models import Traits
 from rejoinder.bridge.anthropic_profile import AnthropicProfile
+from rejoinder.bridge.arguments import as_object
+from rejoinder.bridge.data_url import DataUrl, sniffed
 from rejoinder.bridge.dialect import Prompt
 from rejoinder.bridge.envelope import Envelope
-from rejoinder.bridge.errors import Unsupported
+from rejoinder.bridge.errors import cannot_take
 from rejoinder.bridge.losses import Loss, Reason
-from rejoinder.bridge.turns import Audio, CallPart, File, Image, Piece, Refusal, Result, Text, Thought, Turn
+from rejoinder.bridge.phrases import named, of_the_system
+from rejoinder.bridge.turns import Audio, CallPart, File, Image, Piece, Refusal, Result, Text, Thought, Turn, mark_of
 from rejoinder.wire.items import Reasoning
 
 Role = Literal["user", "assistant", "system"]
@@ -70,7 +71,7 @@ class Writing:
     def turn(self, turn: Turn) -> None:
         match turn.role:
             case "user":
-                self._say("user", [self._piece(piece) for piece in _pieces(turn) if _has_content(piece)])
+                self._say("user", [self._piece(piece) for piece in turn.pieces if _has_content(piece)])
                 self._release("system")
             case "system":
                 self._system(text_blocks(turn))
@@ -88,7 +89,7 @@ class Writing:
         messages = self.messages
         if messages and messages[0].role == "assistant":
             messages.insert(0, Message("user", [text_block(_BEGINNING)]))
-            note(self._prompt, "input: a conversation cannot begin with the assistant, so a user's words stand before")
+            self._prompt.note("input: a conversation cannot begin with the assistant, so a user's words stand before")
         if messages and messages[-1].role == "assistant":
             _trim(messages[-1])
         return messages
@@ -134,7 +135,7 @@ class Writing:
             case File(name=name):
                 return self._file(piece, name, _kept(piece))
             case Audio():  # pragma: no branch  # nothing else is left
-                raise _cannot("audio", "it has no input for it")
+                raise cannot_take("audio", "it has no input for it")
 
     def _file(self, file: File, name: str | None, cached: str | None) -> Block:
         title = name or UNSET
@@ -142,23 +143,27 @@ class Writing:
             self._needs_documents()
             source = _remote(file.url, file.file_id, self._profile)
             return _block("document", _Document(source, title), cached)
-        media_type, data = _opened(file.data)
-        if data.startswith(b"%PDF"):
+        url = DataUrl.parse(file.data)
+        data = url.data
+        kind = sniffed(data)
+        if kind == "application/pdf":
             self._needs_documents()
-            return _block("document", _Document(_Base64("application/pdf", _base64(data)), title), cached)
-        if (image := _image_type(data)) is not None:
-            return _block("image", _Image(_Base64(image, _base64(data))), cached)
+            return _block("document", _Document(_Base64(kind, _base64(data)), title), cached)
+        if kind in _IMAGES:
+            return _block("image", _Image(_Base64(kind, _base64(data))), cached)
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            raise _cannot(f"a file of type '{media_type or 'unknown'}'", "it takes PDF, images and text") from None
+            raise cannot_take(
+                f"a file of type '{url.media_type or 'unknown'}'", "it takes PDF, images and text"
+            ) from None
         if self._profile.documents and text.strip():
             return _block("document", _Document(_PlainText(text), title), cached)
-        return text_block(f"{name}:\n{text}" if name else text or "(an empty file)", cached)
+        return text_block(named(text, name) or "(an empty file)", cached)
 
     def _needs_documents(self) -> None:
         if not self._profile.documents:
-            raise _cannot("documents", "it takes text and images only")
+            raise cannot_take("documents", "it takes text and images only")
 
     def _result(self, result: Result) -> Block:
         pieces = [piece for piece in result.pieces if _has_content(piece)]
@@ -195,18 +200,14 @@ class Writing:
                     if text.strip():
                         message.blocks.append(text_block(text))
                 case Image() | File() | Audio():  # pragma: no branch  # nothing else is left
-                    raise _cannot("images, files or audio in an assistant message", "only users may send them")
+                    raise cannot_take("images, files or audio in an assistant message", "only users may send them")
         self._say("assistant", message.blocks)
 
     def _call(self, part: CallPart, others: Raw | None) -> Block:
-        arguments = part.arguments.strip()
-        try:
-            _FIELDS.decode(arguments)
-        except msgspec.MsgspecError:
-            if arguments:
-                note(self._prompt, "input: arguments of a call that are no JSON object went as text")
-            arguments = _ENCODER.encode({"_raw": part.arguments}).decode() if arguments else "{}"
-        call = _encoded(_Call(self._ids.of_call(part.call_id), part.name, Raw(arguments.encode())))
+        arguments, is_wrapped = as_object(part.arguments)
+        if is_wrapped:
+            self._prompt.note("input: arguments of a call that are no JSON object went as text")
+        call = _encoded(_Call(self._ids.of_call(part.call_id), part.name, Raw(arguments.strip().encode())))
         if others is not None and len(others) > 2:
             call = call[:-1] + b"," + bytes(others)[1:]
         return Block("tool_use", call)
@@ -239,7 +240,7 @@ class Writing:
             start -= 1
             said = (message.blocks[start].text or "") + said
         if said != wanted:
-            note(self._prompt, "input: a message was changed, and what it cites no longer goes with it")
+            self._prompt.note("input: a message was changed, and what it cites no longer goes with it")
             return
         texts[-1].cached = message.blocks[-1].cached
         # A block of nothing but spaces is refused (§3), even one the provider made.
@@ -272,23 +273,20 @@ def _answers_calls(message: Message) -> bool:
 
 
 def unbind(prompt: Prompt, system: Sequence[Block], tools: Sequence[Raw], messages: list[Message]) -> None:
-    """Leave out thinking that is bound to another conversation than this one (§5.5): after the first block that no
-    longer fits, none does."""
+    """Leave out thinking that is bound to another conversation than this one (§5.5). What came after it fell with it,
+    and does not fit either, unless it was given when that was left out already."""
     if not any(block.prefix is not None for message in messages for block in message.blocks):
         return
     prefix = Prefix(system, tools)
-    is_broken = False
     for message in messages:
         # An answer may have come in several parts, each asked for where the one before it stopped.
         beginnings: set[str] = set()
         kept: list[Block] = []
         for block in message.blocks:
             beginnings.add(prefix.name)
-            if block.prefix is not None and block.kind in THINKING:
-                is_broken = is_broken or block.prefix not in beginnings
-                if is_broken:
-                    lose(prompt, block, "prefix_mismatch")
-                    continue
+            if block.prefix is not None and block.kind in THINKING and block.prefix not in beginnings:
+                lose(prompt, block, "prefix_mismatch")
+                continue
             prefix.add(message.role, block)
             kept.append(block)
         message.blocks = kept
@@ -333,7 +331,7 @@ def mark(prompt: Prompt, blocks: Sequence[Block], *, automatic: str | None) -> N
     marked = [block for block in blocks if block.cached is not None]
     room = MAX_MARKS - (automatic is not None)
     if len(marked) > room:
-        note(prompt, f"input: only the last {room} prompt_cache_breakpoints are passed on")
+        prompt.note(f"input: only the last {room} prompt_cache_breakpoints are passed on")
     for block in marked[:-room]:
         block.cached = None
     is_long = automatic == "1h"
@@ -348,7 +346,7 @@ def time_to_live(ttl: str | UnsetType | None) -> str:
 
 
 def _kept(piece: Piece) -> str | None:
-    marked = piece.cached if isinstance(piece, Text | Image | File) else None
+    marked = mark_of(piece)
     return time_to_live(marked.ttl) if marked is not None else None
 
 
@@ -372,30 +370,15 @@ def text_block(text: str, cached: str | None = None) -> Block:
 
 def text_blocks(turn: Turn) -> list[Block]:
     """The texts of a system message. Raises Unsupported when it holds anything else."""
-    blocks = []
-    for part in turn.parts:
-        if not isinstance(part, Text | Refusal):
-            raise Unsupported("system and developer messages may hold text only", param="input")
-        if part.text.strip():
-            blocks.append(text_block(part.text, _kept(part)))
-    return blocks
-
-
-def note(prompt: Prompt, said: str) -> None:
-    """Once: a prompt may be written several times."""
-    if said not in prompt.notes:
-        prompt.notes.append(said)
+    return [text_block(piece.text, _kept(piece)) for piece in turn.texts if piece.text.strip()]
 
 
 def lose(prompt: Prompt, block: Block, reason: Reason) -> None:
-    loss = Loss("reasoning", block.item, "removed", reason)
-    if loss not in prompt.losses:
-        prompt.losses.append(loss)
+    prompt.lose(Loss("reasoning", block.item, "removed", reason))
 
 
 def _tagged(block: Block) -> Block:
-    """A system message as the user's words, for models that take none inside a conversation (mapping.md §2)."""
-    return text_block(f"<system>\n{block.text}\n</system>", block.cached)
+    return text_block(of_the_system(block.text or ""), block.cached)
 
 
 def _trim(message: Message) -> None:
@@ -403,12 +386,6 @@ def _trim(message: Message) -> None:
     last = message.blocks[-1]
     if last.text is not None and last.data == text_block(last.text).data and last.text != last.text.rstrip():
         message.blocks[-1] = text_block(last.text.rstrip(), last.cached)
-
-
-def _pieces(turn: Turn) -> Iterator[Piece]:
-    for part in turn.parts:
-        assert not isinstance(part, Thought | CallPart | Result)
-        yield part
 
 
 def _has_content(piece: Piece) -> bool:
@@ -503,11 +480,12 @@ class _Head(Struct):
 def _image_source(image: Image, profile: AnthropicProfile) -> _Source:
     if image.url is None or not image.url.startswith("data:"):
         return _remote(image.url, image.file_id, profile)
-    declared, data = _opened(image.url)
-    media_type = _image_type(data)
-    if media_type is None:
-        raise _cannot(f"an image of type '{declared or 'unknown'}'", "it takes JPEG, PNG, GIF and WebP")
-    return _Base64(media_type, _base64(data))
+    url = DataUrl.parse(image.url)
+    data = url.data
+    kind = sniffed(data)
+    if kind not in _IMAGES:
+        raise cannot_take(f"an image of type '{url.media_type or 'unknown'}'", "it takes JPEG, PNG, GIF and WebP")
+    return _Base64(kind, _base64(data))
 
 
 def _remote(url: str | None, file_id: str | None, profile: AnthropicProfile) -> _Source:
@@ -515,39 +493,15 @@ def _remote(url: str | None, file_id: str | None, profile: AnthropicProfile) -> 
         return _Url(url)
     if file_id is not None and profile.file_ids:
         return _FileId(file_id)
-    raise _cannot("a file by 'file_id'", "there is no file store here; send it as data or by its URL")
-
-
-def _opened(url: str) -> tuple[str, bytes]:
-    """Media type and bytes of a data URL, or of bare base64."""
-    head, comma, body = url.partition(",") if url.startswith("data:") else ("data:;base64", ",", url)
-    media_type, *parameters = head.removeprefix("data:").split(";")
-    try:
-        if "base64" in parameters:
-            return media_type, base64.b64decode("".join(body.split()), validate=True)
-    except binascii.Error:
-        raise _cannot("data that is no base64", "its data URL cannot be read") from None
-    if not comma:
-        raise _cannot("a data URL without data", "there is no comma in it")
-    return media_type, unquote_to_bytes(body)
+    raise cannot_take("a file by 'file_id'", "there is no file store here; send it as data or by its URL")
 
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _image_type(data: bytes) -> str | None:
-    """What the bytes are: a wrong name for them is refused, and clients name them wrongly (§3)."""
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for start, kind in _IMAGES.items() if data.startswith(start)), None)
-
-
-_IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
-
-
-def _cannot(what: str, why: str) -> Unsupported:
-    return Unsupported(f"this upstream cannot take {what}: {why}", param="input", code="unsupported_value")
+_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""What it takes. A wrong name for them is refused, and clients name them wrongly (§3)."""
 
 
 def _block(kind: str, value: Struct, cached: str | None = None) -> Block:
@@ -559,5 +513,4 @@ def _encoded(value: object) -> bytes:
 
 
 _ENCODER = msgspec.json.Encoder()
-_FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _HEAD = msgspec.json.Decoder(_Head)

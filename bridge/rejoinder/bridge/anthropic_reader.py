@@ -14,7 +14,9 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from rejoinder.bridge.arguments import as_object
 from rejoinder.bridge.composer import Composer
+from rejoinder.bridge.delivery import MAKES_NO_SENSE, Delivery
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
 from rejoinder.bridge.rejection import rejection
 from rejoinder.wire import sse
@@ -27,9 +29,6 @@ from rejoinder.wire.responses import (
     UrlCitation,
     Usage,
 )
-
-MAX_BODY = 64 * 2**20
-"""Bytes of a whole JSON answer."""
 
 
 class _Delta(Struct, gc=False):
@@ -208,11 +207,8 @@ class AnthropicReader:
     def __init__(self, out: Composer, hearing: Hearing) -> None:
         self._out = out
         self._hearing = hearing
-        self._frames: sse.Decoder | None = None
-        self._body: list[bytes] = []
-        self._size = 0
-        self._sniffed = False
-        self._is_over = False
+        self._delivery = Delivery()
+        self.is_over = False
         self._counts = _Counts()
         self._stop: str | None = None
         self._details = Raw()
@@ -220,18 +216,15 @@ class AnthropicReader:
         self._answer = _Answer(out, hearing)
 
     def feed(self, data: bytes) -> None:
-        if self._frames is None:
-            self._sniff(data)
-        elif not self._is_over:
-            self._read(self._frames.feed(data))
+        if not self.is_over:
+            self._read(self._delivery.feed(data))
 
     def close(self, at: int) -> None:
-        if self._frames is not None:
-            if not self._is_over:
-                self._read(self._frames.close())
-        elif self._body:
-            self._whole(b"".join(self._body))
-        if not self._is_over:
+        if not self.is_over:
+            self._read(self._delivery.close())
+            if body := self._delivery.body:
+                self._whole(body)
+        if not self.is_over:
             raise BrokenStream("the stream ended before the answer did")
         self._end(at)
 
@@ -262,22 +255,6 @@ class AnthropicReader:
                 out.text("")
             out.finish("completed", usage=usage, at=at)
 
-    def _sniff(self, data: bytes) -> None:
-        """A stream or one body? The first character says it."""
-        self._body.append(data)
-        self._size += len(data)
-        if self._size > MAX_BODY:
-            raise BrokenStream(f"the answer is larger than {MAX_BODY} bytes")
-        if not self._sniffed:
-            start = b"".join(self._body).lstrip()
-            if not start:
-                return
-            self._sniffed = True
-            if not start.startswith((b"{", b"[", b"<")):
-                self._frames = sse.Decoder()
-                self._body.clear()
-                self._read(self._frames.feed(start))
-
     def _whole(self, body: bytes) -> None:
         message = _event(body)
         if message.type == "error":
@@ -289,12 +266,12 @@ class AnthropicReader:
             self._stop_block(index)
         self._count(message.usage)
         self._stop, self._details = message.stop_reason, message.stop_details
-        self._is_over = True
+        self.is_over = True
 
     def _read(self, frames: list[sse.Frame]) -> None:
         for frame in frames:
             self._event(_event(frame.data), frame.data)
-            if self._is_over:
+            if self.is_over:
                 return
 
     def _event(self, event: _Event, data: bytes) -> None:
@@ -319,11 +296,11 @@ class AnthropicReader:
                     self._details = event.delta.stop_details or self._details
                 self._count(event.usage)
             case "message_stop":
-                self._is_over = True
+                self.is_over = True
             case "error":
                 raise stream_error(data)
             case kind:
-                self._answer.note(f"an event of the unknown type '{kind}' was left out")
+                self._out.note(f"an event of the unknown type '{kind}' was left out")
 
     def _begin(self, message: Raw) -> None:
         if self._answer.is_shown:
@@ -389,7 +366,9 @@ class _Open:
             case "compaction":
                 fields["content"] = _raw(text)
             case _:
-                fields["input"] = _arguments(text)
+                # Of a call that ran at the provider, which wants it back as JSON.
+                arguments, _ = as_object(text)
+                fields["input"] = Raw(arguments.encode())
         if signature:
             fields["signature"] = _raw(signature)
         if self.citations:
@@ -413,10 +392,6 @@ class _Answer:
         self._blocks = 0
         self.has_calls = False
         self.is_shown = False
-
-    def note(self, note: str) -> None:
-        if note not in self._out.notes:
-            self._out.notes.append(note)
 
     def start(self, block: _Open) -> None:
         self._blocks += 1
@@ -465,7 +440,7 @@ class _Answer:
             case "compaction_delta":
                 block.pieces.append(delta.content or "")
             case kind:
-                self.note(f"a delta of the unknown type '{kind}' was left out")
+                self._out.note(f"a delta of the unknown type '{kind}' was left out")
 
     def stop(self, block: _Open) -> None:
         match block.kind:
@@ -483,7 +458,7 @@ class _Answer:
                 self._found(block)
             case kind:
                 self._state.append(block.whole())
-                self.note(f"content: '{kind}' has no item here; it goes back to its provider as it came")
+                self._out.note(f"content: '{kind}' has no item here; it goes back to its provider as it came")
 
     def cut(self, block: _Open) -> None:
         """The answer ends inside this block: of what was not shown nothing is kept."""
@@ -522,14 +497,14 @@ class _Answer:
     def _end_text(self, block: _Open) -> None:
         if not block.pieces:
             if block.citations:
-                self.note("annotations: a citation of no text was left out")
+                self._out.note("annotations: a citation of no text was left out")
             return
         for raw in block.citations:
             citation = _cited(raw, block.start, self._length)
             if citation is not None:
                 self._out.annotation(citation)
             else:
-                self.note("annotations: a citation of an unknown kind is kept for the provider alone")
+                self._out.note("annotations: a citation of an unknown kind is kept for the provider alone")
         self._run_matters = self._run_matters or bool(self._run) or bool(block.citations)
         self._run.append(block.whole())
 
@@ -681,15 +656,6 @@ def _others(raw: Raw) -> dict[str, Raw]:
     return {name: value for name, value in fields.items() if bytes(value) != b"null"}
 
 
-def _arguments(text: str) -> Raw:
-    """The arguments of a call that ran at the provider, as the JSON it wants back."""
-    try:
-        _FIELDS.decode(text)
-    except msgspec.MsgspecError:
-        return _raw({"_raw": text})
-    return Raw(text.encode())
-
-
 def _queries(search: _Open) -> list[str]:
     text = "".join(search.pieces).encode() or bytes(search.head.input)
     try:
@@ -729,7 +695,7 @@ def _decoded(decoder: msgspec.json.Decoder[_Read], data: bytes | Raw) -> _Read:
         if not bytes(data).isascii():
             bytes(data).decode()  # msgspec takes what it hands on as it is for UTF-8
         return decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except MAKES_NO_SENSE as error:
         raise BrokenStream(f"the provider sent something that is no part of an answer: {error}") from error
 
 

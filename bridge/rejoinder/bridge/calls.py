@@ -127,7 +127,7 @@ class CheckedCall(_CustomCall):
     def close(self, status: ItemStatus) -> None:
         super().close(status)
         if status == "completed" and (wrong := mismatch(self._grammar, self._text.value)) is not None:
-            self._out.notes.append(not_matching(self._item.name, wrong))
+            self._out.note(not_matching(self._item.name, wrong))
 
 
 class HeldCall:
@@ -171,7 +171,7 @@ class HeldCall:
         call.arguments("".join(self._pieces))
         call.close(status)
         if status == "completed" and (wrong := self.wrong) is not None:
-            self._out.notes.append(not_matching(self.target.name, wrong))
+            self._out.note(not_matching(self.target.name, wrong))
 
 
 def not_matching(name: str, wrong: str) -> str:

@@ -8,27 +8,41 @@ Parameters this dialect has no word for are left out and noted: `reasoning.conte
 a server's profile does not list.
 """
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
-from urllib.parse import unquote
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from rejoinder.bridge.arguments import as_object, free_text
 from rejoinder.bridge.chat_reader import ChatReader, ReasoningState
 from rejoinder.bridge.composer import Composer
+from rejoinder.bridge.data_url import DataUrl
 from rejoinder.bridge.dialect import Call, Count, Prompt
-from rejoinder.bridge.errors import Unsupported, UpstreamError
+from rejoinder.bridge.errors import Unsupported, UpstreamError, cannot_take
 from rejoinder.bridge.offer import LIST_MODELS, listed
+from rejoinder.bridge.phrases import JSON_ONLY, named, of_the_system, output_of, shown_later
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.bridge.rejection import rejection
-from rejoinder.bridge.toolbox import CustomArguments, Function
-from rejoinder.bridge.turns import Audio, CallPart, File, Image, Piece, Refusal, Result, Text, Thought, Turn, turns
+from rejoinder.bridge.toolbox import Function
+from rejoinder.bridge.turns import (
+    Audio,
+    CallPart,
+    File,
+    Image,
+    Piece,
+    Refusal,
+    Result,
+    Text,
+    Thought,
+    Turn,
+    leading,
+    mark_of,
+    turns,
+)
 from rejoinder.wire.formats import TextFormat
-from rejoinder.wire.items import CacheBreakpoint, ConfigurationUpdate
+from rejoinder.wire.items import CacheBreakpoint
 from rejoinder.wire.tools import NamedTool
 
 
@@ -70,7 +84,7 @@ class ChatDialect:
 
     def _settings(self, prompt: Prompt) -> dict[str, object]:
         """Everything but tools and messages, in a fixed order."""
-        fields, profile, notes = prompt.request.fields, self._profile, prompt.notes
+        fields, profile = prompt.request.fields, self._profile
         body: dict[str, object] = {"model": prompt.model, **profile.extra}
         if prompt.request.stream:
             body["stream"] = True
@@ -92,45 +106,30 @@ class ChatDialect:
             "verbosity": fields.text.verbosity if fields.text is not None else None,
         }
         for name, value in options.items():
-            if value is None:
-                continue
-            if name in profile.options:
+            if name not in profile.options:
+                prompt.ignore({"text.verbosity" if name == "verbosity" else name: value})
+            elif value is not None:
                 body[name] = value
-            else:
-                notes.append(f"{'text.verbosity' if name == 'verbosity' else name}: not understood by this upstream")
-        if "message.output_text.logprobs" in prompt.request.include or fields.top_logprobs:
+        if prompt.wants_logprobs:
             if "logprobs" not in profile.options:
-                raise Unsupported(
-                    "this upstream does not return log probabilities",
-                    param="top_logprobs" if fields.top_logprobs else "include",
-                    code="unsupported_parameter",
-                )
+                raise prompt.without_logprobs()
             body["logprobs"] = True
             if fields.top_logprobs:
                 body["top_logprobs"] = fields.top_logprobs
         self._effort(prompt, body)
-        if (wanted := _wanted_format(prompt)) is not None:
+        if (wanted := prompt.format) is not None:
             self._format(wanted, body)
         return body
 
     def _effort(self, prompt: Prompt, body: dict[str, object]) -> None:
-        asked = prompt.request.fields.reasoning
-        effort: str | None = asked.effort if asked is not None else None
-        for item in prompt.items:
-            if isinstance(item.view, ConfigurationUpdate) and item.view.reasoning is not None:
-                effort = item.view.reasoning.effort or effort
-        if asked is not None:
-            prompt.notes.extend(
-                f"reasoning.{name}: not understood by this upstream"
-                for name in ("context", "mode")
-                if getattr(asked, name) not in (None, "auto", "standard")
-            )
+        prompt.ignore(prompt.ways_of_thinking)
+        effort = prompt.effort
         if effort is None:
             return
         spelled = self._profile.effort_values.get(effort, effort)
         match self._profile.effort:
             case "none":
-                prompt.notes.append("reasoning.effort: not understood by this upstream")
+                prompt.ignore({"reasoning.effort": effort})
             case "reasoning_effort":
                 body["reasoning_effort"] = spelled
             case "reasoning_object":
@@ -140,7 +139,7 @@ class ChatDialect:
                 if effort in self._profile.effort_values:
                     body["reasoning_effort"] = spelled
                 elif effort != "none":
-                    prompt.notes.append("reasoning.effort: this upstream thinks or does not, it knows no degrees")
+                    prompt.note("reasoning.effort: this upstream thinks or does not, it knows no degrees")
             case "enable_thinking":  # pragma: no branch  # nothing else is left
                 body["enable_thinking"] = effort != "none"
 
@@ -173,7 +172,7 @@ class ChatDialect:
             body["tool_choice"] = "any" if choice == "required" and profile.tool_choice == "any" else choice
         if profile.tool_choice == "auto" and body.get("tool_choice") not in (None, "none"):
             del body["tool_choice"]
-            prompt.notes.append("tool_choice: this upstream decides itself whether to call a tool")
+            prompt.note("tool_choice: this upstream decides itself whether to call a tool")
         if prompt.request.fields.parallel_tool_calls is False and "parallel_tool_calls" in profile.options:
             body["parallel_tool_calls"] = False
         return body
@@ -197,29 +196,24 @@ class ChatDialect:
     def _messages(self, prompt: Prompt) -> Iterator[bytes]:
         conversation = turns(prompt.items, prompt.toolbox, prompt.opened)
         if any(_marked_elsewhere(turn) for turn in conversation):
-            prompt.notes.append("input: prompt_cache_breakpoint has an effect in user messages alone")
-        leading = 0
-        while leading < len(conversation) and conversation[leading].role == "system":
-            leading += 1
-        instructions = [
-            *self._instructions(prompt),
-            *(_text_of(turn.parts, "input") for turn in conversation[:leading]),
-        ]
+            prompt.note("input: prompt_cache_breakpoint has an effect in user messages alone")
+        start = leading(conversation)
+        instructions = [*self._instructions(prompt), *(turn.text for turn in conversation[:start])]
         if text := "\n\n".join(filter(None, instructions)):
             # Clients send several in a row; templates of local models take one, and only at the start (§3).
             yield _ENCODER.encode(_System(self._profile.instructions_role, text))
-        yield from self._conversation(conversation[leading:], prompt)
+        yield from self._conversation(conversation[start:], prompt)
 
     def _instructions(self, prompt: Prompt) -> Iterator[str]:
         fields = prompt.request.fields
         if fields.instructions:
             yield fields.instructions
-        wanted = _wanted_format(prompt)
+        wanted = prompt.format
         if wanted is None or wanted.type == "text":
             return
         if wanted.type == "json_object":
             # Several servers refuse json_object unless the word is in the prompt (§9).
-            yield "Answer with one JSON object and nothing else."
+            yield JSON_ONLY
         elif self._profile.json_schema != "native":
             schema = bytes(wanted.schema).decode()
             yield f"Answer with JSON that matches this JSON schema and nothing else:\n{schema}"
@@ -235,11 +229,11 @@ class ChatDialect:
                     if users and not self._profile.merge_turns:
                         yield _ENCODER.encode(self._user(users, prompt))
                         users = []
-                    users.extend(_pieces(turn))
+                    users.extend(turn.pieces)
                 case "system" if self._profile.system_position == "first":
-                    users.append(Text(f"<system>\n{_text_of(turn.parts, 'input')}\n</system>"))
+                    users.append(Text(of_the_system(turn.text)))
                 case "system":
-                    yield _ENCODER.encode(_System("system", _text_of(turn.parts, "input")))
+                    yield _ENCODER.encode(_System("system", turn.text))
                 case "assistant":
                     if (message := self._assistant(turn, prompt)) is not None:
                         yield _ENCODER.encode(message)
@@ -262,12 +256,12 @@ class ChatDialect:
     def _marked(self, piece: Piece, prompt: Prompt) -> "_UserPart":
         """The part, with the mark of what is worth caching where the server reads such marks (§2, OpenAI)."""
         part = self._user_part(piece)
-        mark = piece.cached if isinstance(piece, Text | Image | File) else None
+        mark = mark_of(piece)
         if mark is None:
             return part
         if "prompt_cache_options" in self._profile.options and not isinstance(part, _AudioPart):
             return msgspec.structs.replace(part, prompt_cache_breakpoint=mark)
-        prompt.notes.append("input: prompt_cache_breakpoint is not understood by this upstream")
+        prompt.note("input: prompt_cache_breakpoint is not understood by this upstream")
         return part
 
     def _user_part(self, piece: Piece) -> "_UserPart":
@@ -280,21 +274,21 @@ class ChatDialect:
                     detail = "high"
                 return _ImagePart(_ImageUrl(url, detail or UNSET))
             case Image(url=None):
-                raise _cannot("an image by 'file_id'", "there is no file store here; send it as a data URL")
+                raise cannot_take("an image by 'file_id'", "there is no file store here; send it as a data URL")
             case Image():
-                raise _cannot("images", "it takes text only")
+                raise cannot_take("images", "it takes text only")
             case Audio(data=data, format=format_) if profile.audio:
                 return _AudioPart(_AudioData(data, format_))
             case Audio():
-                raise _cannot("audio", "it has no input for it")
+                raise cannot_take("audio", "it has no input for it")
             case File(data=str(data), name=name):
                 if (plain := _plain_text(data)) is not None:
-                    return _TextPart(f"{name}:\n{plain}" if name else plain)
+                    return _TextPart(named(plain, name))
                 if profile.files:
                     return _FilePart(_FileData(data, name or "file"))
-                raise _cannot("files", "it takes text files and images only")
+                raise cannot_take("files", "it takes text files and images only")
             case File():  # pragma: no branch  # nothing else is left
-                raise _cannot("a file by 'file_id' or 'file_url'", "it is not fetched here; send it as 'file_data'")
+                raise cannot_take("a file by 'file_id' or 'file_url'", "it is not fetched here; send it as 'file_data'")
 
     def _assistant(self, turn: Turn, prompt: Prompt) -> "_Assistant | None":
         texts: list[str] = []
@@ -311,7 +305,7 @@ class ChatDialect:
                 case Text() | Refusal():
                     texts.append(part.text)
                 case Image() | File() | Audio():  # pragma: no branch  # nothing else is left
-                    raise _cannot("images, files or audio in an assistant message", "only users may send them")
+                    raise cannot_take("images, files or audio in an assistant message", "only users may send them")
         if not texts and not calls:
             return None
         content: str | list[Raw] | None = "\n\n".join(texts) if texts else None
@@ -348,9 +342,10 @@ class ChatDialect:
         extra = state.of_call(part.call_id)
         if function is not None and function.custom is not None and self._profile.native_custom_tools:
             return _Call(
-                call_id, "custom", custom=_CustomInput(part.name, _free_text(part.arguments)), extra_content=extra
+                call_id, "custom", custom=_CustomInput(part.name, free_text(part.arguments)), extra_content=extra
             )
-        return _Call(call_id, "function", function=_FunctionInput(part.name, _arguments(part)), extra_content=extra)
+        arguments, _ = as_object(part.arguments)
+        return _Call(call_id, "function", function=_FunctionInput(part.name, arguments), extra_content=extra)
 
     def _call_id(self, call_id: str) -> str:
         if self._profile.call_ids == "free" or (len(call_id) == 9 and call_id.isascii() and call_id.isalnum()):
@@ -445,16 +440,6 @@ class _Tool(Struct, tag_field="role", tag="tool"):
     content: str
 
 
-def _wanted_format(prompt: Prompt) -> TextFormat | None:
-    """The request's, or the last one its history set (mapping.md §2)."""
-    text = prompt.request.fields.text
-    wanted = text.format if text is not None else None
-    for item in prompt.items:
-        if isinstance(item.view, ConfigurationUpdate) and item.view.text is not None:
-            wanted = item.view.text.format or wanted
-    return wanted
-
-
 def _custom_tool(function: Function) -> object:
     tool = function.custom
     assert tool is not None
@@ -468,77 +453,33 @@ def _custom_tool(function: Function) -> object:
     return {"type": "custom", "custom": declared}
 
 
-def _pieces(turn: Turn) -> list[Piece]:
-    found: list[Piece] = []
-    for part in turn.parts:
-        assert not isinstance(part, Thought | CallPart | Result)
-        found.append(part)
-    return found
-
-
 def _marked_elsewhere(turn: Turn) -> bool:
     """Whether something outside of user messages is marked as worth caching; there it is text and nothing else."""
     if turn.role == "user":
         return False
     said = [piece for part in turn.parts for piece in (part.pieces if isinstance(part, Result) else (part,))]
-    return any(isinstance(piece, Text | Image | File) and piece.cached is not None for piece in said)
-
-
-def _text_of(parts: Sequence[object], param: str) -> str:
-    """The text of a system message. Raises Unsupported when it holds anything else."""
-    texts = []
-    for part in parts:
-        if not isinstance(part, Text | Refusal):
-            raise Unsupported("system and developer messages may hold text only", param=param)
-        texts.append(part.text)
-    return "\n\n".join(texts)
+    return any(mark_of(piece) is not None for piece in said)
 
 
 def _result_text(result: Result) -> str:
     """Tool messages hold text only; what else there is follows in a user message (§3)."""
     texts = [piece.text for piece in result.pieces if isinstance(piece, Text | Refusal)]
-    kinds = sorted({type(piece).__name__.lower() for piece in result.pieces if not isinstance(piece, Text | Refusal)})
-    texts.extend(f"[{kind} output, shown in the next message]" for kind in kinds)
-    return "\n".join(texts)
+    others = {shown_later(piece) for piece in result.pieces if not isinstance(piece, Text | Refusal)}
+    return "\n".join([*texts, *sorted(others)])
 
 
 def _attachments(result: Result) -> list[Piece]:
     others: list[Piece] = [piece for piece in result.pieces if not isinstance(piece, Text | Refusal)]
-    return [Text(f"[output of call {result.call_id}]"), *others] if others else []
-
-
-def _arguments(part: CallPart) -> str:
-    """Argument text as JSON: local servers parse it to fill their templates, and one broken call ends every turn."""
-    try:
-        _OBJECT.decode(part.arguments)
-    except msgspec.MsgspecError:
-        return _ENCODER.encode({"_raw": part.arguments}).decode() if part.arguments.strip() else "{}"
-    return part.arguments
-
-
-def _free_text(arguments: str) -> str:
-    """The text inside the arguments of a free-form call, or all of it: the history of a tool may be a function's."""
-    try:
-        return _CUSTOM.decode(arguments).input
-    except msgspec.MsgspecError:
-        return arguments
+    return [Text(output_of(result)), *others] if others else []
 
 
 def _plain_text(data_url: str) -> str | None:
-    """The text of a data URL of a text type, or None for any other."""
-    head, comma, body = data_url.partition(",")
-    if not comma or not head.startswith(("data:text/", "data:application/json", "data:application/xml")):
-        return None
+    """The text of a data URL of a text type, or None for any other, and for what the server may make sense of."""
     try:
-        return base64.b64decode(body, validate=True).decode() if head.endswith(";base64") else unquote(body)
-    except (binascii.Error, UnicodeDecodeError):
+        url = DataUrl.parse(data_url)
+        return url.data.decode() if url.is_text else None
+    except (Unsupported, UnicodeDecodeError):
         return None
-
-
-def _cannot(what: str, why: str) -> Unsupported:
-    return Unsupported(f"this upstream cannot take {what}: {why}", param="input", code="unsupported_value")
 
 
 _ENCODER = msgspec.json.Encoder()
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])
-_CUSTOM = msgspec.json.Decoder(CustomArguments)

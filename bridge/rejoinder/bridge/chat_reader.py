@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from rejoinder.bridge.composer import Composer
+from rejoinder.bridge.delivery import MAKES_NO_SENSE, Delivery
 from rejoinder.bridge.envelope import Envelope
 from rejoinder.bridge.errors import BrokenStream
 from rejoinder.bridge.fragments import joined_chunks, joined_details, shown
@@ -19,9 +20,6 @@ from rejoinder.bridge.rejection import stream_error
 from rejoinder.bridge.think_tags import ThinkTags
 from rejoinder.wire import sse
 from rejoinder.wire.responses import InputDetails, ItemStatus, OutputDetails, UrlCitation, Usage
-
-MAX_BODY = 64 * 2**20
-"""Bytes of a whole JSON answer."""
 
 
 class _Function(Struct, gc=False):
@@ -195,31 +193,25 @@ class ChatReader:
 
     def __init__(self, out: Composer, profile: ChatProfile) -> None:
         self._out = out
-        self._frames: sse.Decoder | None = None
-        self._body: list[bytes] = []
-        self._size = 0
+        self._delivery = Delivery()
         self._tags = ThinkTags(prefilled=profile.prefilled_think) if profile.think_tags else None
         self._calls = _Calls(out)
         self._thinking = _Thinking(out)
         self._finish: str | None = None
-        self._done = False
         self._usage: Raw | None = None
-        self._started = False
         self._is_whole = False
+        self.is_over = False
 
     def feed(self, data: bytes) -> None:
-        if self._frames is None:
-            self._sniff(data)
-        elif not self._done:
-            self._read(self._frames.feed(data))
+        if not self.is_over:
+            self._read(self._delivery.feed(data))
 
     def close(self, at: int) -> None:
-        if self._frames is not None:
-            if not self._done:
-                self._read(self._frames.close())
-        elif self._body:
-            self._whole(b"".join(self._body))
-        if self._finish is None and not self._done:
+        if not self.is_over:
+            self._read(self._delivery.close())
+            if body := self._delivery.body:
+                self._whole(body)
+        if self._finish is None and not self.is_over:
             raise BrokenStream("the stream ended before the answer did")
         if self._finish in _FAILED:
             raise BrokenStream(f"the provider ended the answer with '{self._finish}'")
@@ -229,33 +221,17 @@ class ChatReader:
         self._calls.end()
         self._out.finish(status, usage=usage_of(self._usage), at=at, reason=reason)
 
-    def _sniff(self, data: bytes) -> None:
-        """A stream or one body? The content type does not say it reliably (§7), the first character does."""
-        self._body.append(data)
-        self._size += len(data)
-        if self._size > MAX_BODY:
-            raise BrokenStream(f"the answer is larger than {MAX_BODY} bytes")
-        if not self._started:
-            start = b"".join(self._body).lstrip()
-            if not start:
-                return
-            self._started = True
-            if not start.startswith((b"{", b"[", b"<")):
-                self._frames = sse.Decoder()
-                self._body.clear()
-                self._read(self._frames.feed(start))
-
     def _whole(self, body: bytes) -> None:
         self._is_whole = True
         self._thinking.is_whole = True
         self._calls.is_whole = True
         self._chunk(body)
-        self._done = True
+        self.is_over = True
 
     def _read(self, frames: list[sse.Frame]) -> None:
         for frame in frames:
             if frame.data.startswith(b"[DONE]"):
-                self._done = True
+                self.is_over = True
                 return
             self._chunk(frame.data)
 
@@ -264,7 +240,7 @@ class ChatReader:
             if not data.isascii():
                 data.decode()  # msgspec takes what it hands on as it is for UTF-8
             chunk = _CHUNK.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except MAKES_NO_SENSE as error:
             raise BrokenStream(f"the provider sent something that is no chunk of an answer: {error}") from error
         if len(chunk.error) > 4:  # neither left out nor null
             raise stream_error(data)
@@ -338,7 +314,7 @@ class ChatReader:
             try:
                 yield Raw(_ENCODER.encode(_LOGPROB.decode(raw)))
             except msgspec.MsgspecError:
-                self._out.notes.append("logprobs: a token without a probability was left out")
+                self._out.note("logprobs: a token without a probability was left out")
 
     def _part(self, raw: Raw) -> None:
         try:
@@ -364,7 +340,7 @@ class ChatReader:
                 )
             else:
                 # A source without a position is no annotation (§10).
-                self._out.notes.append("annotations: a source without a position was left out")
+                self._out.note("annotations: a source without a position was left out")
 
     def _call(self, call: _ToolCall) -> None:
         self._thinking.end()

@@ -56,7 +56,8 @@ class Composer:
     """Turns what a dialect reports into events; `drain` hands them over.
 
     `response` is filled in as the answer grows. `paused` says that another request goes on where this one stopped, and
-    `provider_id` what a provider that speaks this API itself calls the response. `seal` turns the opaque state of
+    `provider_id` what a provider that speaks this API itself calls the response. `spells_out_refusals` says that the
+    client is told of refusals as text. `seal` turns the opaque state of
     reasoning into `encrypted_content`, and `sign` marks state in a provider's own form as that provider's. `taken` are
     the call ids the conversation has already. `grammar` says what is done with free-form calls whose tool declares one.
     """
@@ -82,7 +83,7 @@ class Composer:
         self._raw = reasoning == "raw"
         self._grammar = grammar
         self._single = not response.parallel_tool_calls
-        self._spells_out_refusals = False
+        self.spells_out_refusals = False
         self._events: list[events.Event] = []
         self._number = 0
         self._next_index = 0
@@ -100,6 +101,11 @@ class Composer:
         self.paused = False
         self.provider_id: str | None = None
         self.notes: list[str] = []
+
+    def note(self, said: str) -> None:
+        """Once: what is true of one piece of an answer is mostly true of many."""
+        if said not in self.notes:
+            self.notes.append(said)
 
     def drain(self) -> list[events.Event]:
         """The events since the last time, in order."""
@@ -132,11 +138,11 @@ class Composer:
 
     def spell_out_refusals(self) -> None:
         """Report what the model refuses as its text: Codex drops messages with a refusal part (codex.md §4)."""
-        self._spells_out_refusals = True
+        self.spells_out_refusals = True
 
     def refusal(self, delta: str) -> None:
         """More of the model's refusal to answer."""
-        if self._spells_out_refusals:
+        if self.spells_out_refusals:
             self.text(delta)
             return
         message = self._message or self._open_message()
@@ -146,7 +152,7 @@ class Composer:
         """A citation of the text so far; without text there is nothing to cite and it is noted."""
         if self._message is None:
             cited = citation.url if isinstance(citation, UrlCitation) else citation.filename
-            self.notes.append(f"annotations: {cited} cites no text")
+            self.note(f"annotations: {cited} cites no text")
         else:
             self._message.annotation(citation)
 
@@ -184,7 +190,7 @@ class Composer:
         if not self._toolbox.offers(name):
             raise UpstreamError(f"the model called '{name}', but no such tool was offered")
         if self._single and self._calls:
-            self.notes.append(f"parallel_tool_calls: a second call, of '{name}', was left out")
+            self.note(f"parallel_tool_calls: a second call, of '{name}', was left out")
             self._calls[key] = LeftOut()
             return
         self._close_reasoning("completed")
@@ -366,7 +372,7 @@ class Composer:
                 return False
         self._calls.clear()
         self._repaired = True
-        self.notes.append(f"{not_matching(call.target.name, wrong)}; the model was asked once more")
+        self.note(f"{not_matching(call.target.name, wrong)}; the model was asked once more")
         said = responses.CustomCallItem(
             self.mint("ctc"), "completed", call.call_id, call.target.name, call.text, call.target.namespace
         )
@@ -465,7 +471,7 @@ class Composer:
             call = self._calls.pop(key)
             last = not self._calls and not cut_elsewhere
             if status == "incomplete" and not last and not call.is_open:
-                self.notes.append("a call that was written beside others was left out of an incomplete answer")
+                self.note("a call that was written beside others was left out of an incomplete answer")
                 continue
             call.close("completed" if (call.is_open and newest_is_done) or not last else status)
         # Calls that come whole may have taken their places after the message before one of them failed.

@@ -20,6 +20,11 @@ class Unsupported(BridgeError):
         self.code = code
 
 
+def cannot_take(what: str, why: str) -> Unsupported:
+    """The error for a part of the conversation that this upstream has no place for."""
+    return Unsupported(f"this upstream cannot take {what}: {why}", param="input", code="unsupported_value")
+
+
 class UpstreamError(BridgeError):
     """Raised when the provider's answer is an error.
 

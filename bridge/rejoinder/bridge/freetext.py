@@ -7,9 +7,7 @@ another key first is then parsed as a whole, and what is no such object is the t
 
 import re
 
-import msgspec
-
-from rejoinder.bridge.toolbox import CustomArguments
+from rejoinder.bridge.arguments import free_text
 
 _EXPECTED = '{"input":"'
 _PATIENCE = 256  # characters, white space included, in which the beginning must come
@@ -46,11 +44,7 @@ class FreeText:
     def close(self) -> str:
         if self._inside:
             return ""
-        text = "".join(self._other) or self._waiting
-        try:
-            return self._keep(_ARGUMENTS.decode(text).input)
-        except msgspec.MsgspecError:
-            return self._keep(text)
+        return self._keep(free_text("".join(self._other) or self._waiting))
 
     def _begins(self) -> bool:
         beginning = _BEGINNING.match(self._waiting)
@@ -113,4 +107,3 @@ def _unit(text: str, at: int) -> int:
 
 
 _HEX = re.compile(r"[0-9a-fA-F]{4}")
-_ARGUMENTS = msgspec.json.Decoder(CustomArguments)

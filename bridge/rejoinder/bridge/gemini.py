@@ -10,11 +10,10 @@ out what comes after the first call), `reasoning.context`, `reasoning.mode`, `te
 caches (Gemini's is implicit), and what the profile says its server does not know.
 """
 
-import copy
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -31,9 +30,10 @@ from rejoinder.bridge.gemini_reader import GeminiReader
 from rejoinder.bridge.gemini_rejection import rejection
 from rejoinder.bridge.gemini_schema import Cleaned, json_schema, subset
 from rejoinder.bridge.losses import Loss
+from rejoinder.bridge.phrases import JSON_ONLY
 from rejoinder.bridge.toolbox import Function, hosted_kind
 from rejoinder.wire.formats import TextFormat
-from rejoinder.wire.items import ConfigurationUpdate, Item, Reasoning
+from rejoinder.wire.items import Reasoning
 from rejoinder.wire.tools import NamedTool
 
 
@@ -71,8 +71,9 @@ class GeminiDialect:
         if _ABOUT_SIGNATURES.search(str(error)):
             return _without_state(prompt) if prompt.opened else None
         # An effort may be refused in words that say nothing at all [R thinking-budget-zero].
-        if _ABOUT_THINKING.search(str(error)) or str(error) == _INVALID:
-            return _without_effort(prompt) if _effort(prompt) is not None else None
+        if (_ABOUT_THINKING.search(str(error)) or str(error) == _INVALID) and prompt.effort is not None:
+            prompt.note("reasoning.effort: refused by this model")
+            return prompt.without_effort()
         return None
 
     def models(self) -> Call:
@@ -139,7 +140,7 @@ class _Answer:
 
     @classmethod
     def of(cls, prompt: Prompt, generation: Generation) -> "_Answer":
-        wanted = _wanted_format(prompt)
+        wanted = prompt.format
         if wanted is None or wanted.type == "text":
             return cls(None)
         functions, choice = prompt.toolbox.functions, prompt.toolbox.choice
@@ -149,10 +150,7 @@ class _Answer:
             return cls(wanted, in_words=True)
         if choice != "auto":
             return cls(None, is_left_out=True)
-        name = "final_answer"
-        while prompt.toolbox.function(name) is not None:
-            name = f"{name}_"
-        return cls(wanted, by_call=name)
+        return cls(wanted, by_call=prompt.toolbox.free_name("final_answer"))
 
 
 class _Request:
@@ -185,14 +183,10 @@ class _Request:
         head = _ENCODER.encode(fields)
         return b'%b%b"contents":[%b]}' % (head[:-1], b"," if fields else b"", b",".join(contents))
 
-    def _note(self, note: str) -> None:
-        if note not in self._prompt.notes:
-            self._prompt.notes.append(note)
-
     def _system(self, said: Conversation) -> list[str]:
         texts = [self._prompt.request.fields.instructions or "", *said.system]
         if self._answer.in_words:
-            texts.append("Answer with one JSON object and nothing else.")
+            texts.append(JSON_ONLY)
         return [text for text in texts if text]
 
     # generationConfig.
@@ -208,7 +202,7 @@ class _Request:
         if fields.max_output_tokens is not None:
             settings["maxOutputTokens"] = fields.max_output_tokens
             if fields.max_output_tokens < _ROOM_TO_THINK and self._generation.thinking != "never":
-                self._note(
+                self._prompt.note(
                     "max_output_tokens: what the model thinks is counted too, so little may be left for the answer"
                 )
         self._penalties(settings)
@@ -216,14 +210,14 @@ class _Request:
         if (thinking := self._thinking()) is not None:
             settings["thinkingConfig"] = thinking
         self._format(settings)
-        for name, value in (
-            ("text.verbosity", fields.text.verbosity if fields.text is not None else None),
-            ("prompt_cache_key", fields.prompt_cache_key),
-            ("prompt_cache_options", fields.prompt_cache_options),
-            ("prompt_cache_retention", fields.prompt_cache_retention),
-        ):
-            if value is not None:
-                self._note(f"{name}: not understood by this upstream")
+        self._prompt.ignore(
+            {
+                "text.verbosity": fields.text.verbosity if fields.text is not None else None,
+                "prompt_cache_key": fields.prompt_cache_key,
+                "prompt_cache_options": fields.prompt_cache_options,
+                "prompt_cache_retention": fields.prompt_cache_retention,
+            }
+        )
         return settings
 
     def _penalties(self, settings: dict[str, object]) -> None:
@@ -237,18 +231,14 @@ class _Request:
             if self._profile.penalties:
                 settings[wire] = value
             else:
-                self._note(f"{name}: not understood by this upstream")
+                self._prompt.ignore({name: value})
 
     def _logprobs(self, settings: dict[str, object]) -> None:
         fields = self._prompt.request.fields
-        if "message.output_text.logprobs" not in self._prompt.request.include and not fields.top_logprobs:
+        if not self._prompt.wants_logprobs:
             return
         if not self._profile.logprobs:
-            raise Unsupported(
-                "this upstream does not return log probabilities",
-                param="top_logprobs" if fields.top_logprobs else "include",
-                code="unsupported_parameter",
-            )
+            raise self._prompt.without_logprobs()
         settings["responseLogprobs"] = True
         if fields.top_logprobs:
             settings["logprobs"] = fields.top_logprobs
@@ -256,16 +246,13 @@ class _Request:
     def _thinking(self) -> dict[str, object] | None:
         asked = self._prompt.request.fields.reasoning
         config: dict[str, object] = {}
-        if asked is not None:
-            for name, value in (("context", asked.context), ("mode", asked.mode)):
-                if value not in (None, "auto", "standard"):
-                    self._note(f"reasoning.{name}: not understood by this upstream")
-            if (asked.summary or asked.generate_summary) not in (None, "none"):
-                if self._generation.thinking == "never":
-                    self._note("reasoning.summary: this model does not think")
-                else:
-                    config["includeThoughts"] = True
-        effort = _effort(self._prompt)
+        self._prompt.ignore(self._prompt.ways_of_thinking)
+        if asked is not None and (asked.summary or asked.generate_summary) not in (None, "none"):
+            if self._generation.thinking == "never":
+                self._prompt.note("reasoning.summary: this model does not think")
+            else:
+                config["includeThoughts"] = True
+        effort = self._prompt.effort
         if effort is not None:
             config.update(self._effort(effort))
         return config or None
@@ -273,7 +260,9 @@ class _Request:
     def _effort(self, effort: str) -> dict[str, object]:
         known = self._generation
         if effort == "none" and not (known.rests or known.thinking == "never"):
-            self._note("reasoning.effort: this model cannot do without thinking, so it thinks as little as it can")
+            self._prompt.note(
+                "reasoning.effort: this model cannot do without thinking, so it thinks as little as it can"
+            )
         match known.thinking:
             case "budget":
                 return {"thinkingBudget": known.budget(effort)}
@@ -281,14 +270,14 @@ class _Request:
                 return {"thinkingLevel": known.level(effort)}
             case "never":  # pragma: no branch  # nothing else is left
                 if effort != "none":
-                    self._note("reasoning.effort: this model does not think")
+                    self._prompt.note("reasoning.effort: this model does not think")
                 return {}
 
     def _format(self, settings: dict[str, object]) -> None:
         answer = self._answer
         wanted = answer.format
         if answer.is_left_out:
-            self._note("text.format: this model must call a tool and has no output format beside it")
+            self._prompt.note("text.format: this model must call a tool and has no output format beside it")
         if wanted is None or answer.by_call is not None or answer.in_words:
             return
         settings["responseMimeType"] = "application/json"
@@ -304,7 +293,7 @@ class _Request:
         else:
             cleaned = subset(schema, param=param, ordered=ordered)
         for name in sorted(cleaned.lost):
-            self._note(f"{param}: '{name}' is no word of this upstream's schemas and is said in a description")
+            self._prompt.note(f"{param}: '{name}' is no word of this upstream's schemas and is said in a description")
         return cleaned.schema
 
     # Tools.
@@ -335,7 +324,9 @@ class _Request:
         if tool_config:
             fields["toolConfig"] = tool_config
         if functions and self._prompt.request.fields.parallel_tool_calls is False:
-            self._note("parallel_tool_calls: this upstream has no such switch, calls after the first are left out")
+            self._prompt.note(
+                "parallel_tool_calls: this upstream has no such switch, calls after the first are left out"
+            )
         return fields
 
     def _choice(self) -> dict[str, object]:
@@ -386,10 +377,12 @@ class _Request:
         if "web_search" in toolbox.hosted and toolbox.choice != "none":
             googles.insert(0, self._search())
         if googles and beside and not together:
-            self._note("tools.web_search: Google's tools do not go with functions here and are not offered")
+            self._prompt.note("tools.web_search: Google's tools do not go with functions here and are not offered")
             return []
         if googles and self._answer.format is not None and not self._generation.mixed_tools:
-            self._note("tools.web_search: Google's tools do not go with an output format here and are not offered")
+            self._prompt.note(
+                "tools.web_search: Google's tools do not go with an output format here and are not offered"
+            )
             return []
         return googles
 
@@ -403,7 +396,7 @@ class _Request:
             )
         for name in ("user_location", "search_context_size", "external_web_access", "search_content_types"):
             if bytes(getattr(declared, name)) not in (b"", b"null", b"true"):
-                self._note(f"tools.web_search.{name}: not understood by this upstream")
+                self._prompt.ignore({f"tools.web_search.{name}": True})
         return {"googleSearch": {}}
 
     # The rest.
@@ -414,8 +407,7 @@ class _Request:
         given = {name: value for name, value in named.items() if value}
         if self._profile.labels and given:
             return {"labels": {name: _label(value) for name, value in given.items()}}
-        for name in given:
-            self._note(f"{name}: not understood by this upstream")
+        self._prompt.ignore(given)
         return {}
 
     def _tier(self) -> dict[str, object]:
@@ -424,7 +416,7 @@ class _Request:
             return {}
         if self._profile.service_tier and tier in ("flex", "priority"):
             return {"serviceTier": tier}
-        self._note(f"service_tier: '{tier}' is not known to this upstream")
+        self._prompt.note(f"service_tier: '{tier}' is not known to this upstream")
         return {}
 
 
@@ -453,48 +445,13 @@ class _WebSearch(Struct):
     search_content_types: Raw = Raw()
 
 
-def _wanted_format(prompt: Prompt) -> TextFormat | None:
-    """The request's, or the last one its history set (mapping.md §2)."""
-    text = prompt.request.fields.text
-    wanted = text.format if text is not None else None
-    for item in prompt.items:
-        if isinstance(item.view, ConfigurationUpdate) and item.view.text is not None:
-            wanted = item.view.text.format or wanted
-    return wanted
-
-
-def _effort(prompt: Prompt) -> str | None:
-    """The request's, or the last one its history set (mapping.md §2)."""
-    asked = prompt.request.fields.reasoning
-    effort: str | None = asked.effort if asked is not None else None
-    for item in prompt.items:
-        if isinstance(item.view, ConfigurationUpdate) and item.view.reasoning is not None:
-            effort = item.view.reasoning.effort or effort
-    return effort
-
-
 def _without_state(prompt: Prompt) -> Prompt:
     """The conversation as one that was held with somebody else."""
     for item in prompt.items:
         if isinstance(item.view, Reasoning) and item.view.encrypted_content in prompt.opened:
-            prompt.losses.append(Loss(item.type, item.id, "removed", "model_mismatch", "gemini"))
+            prompt.lose(Loss(item.type, item.id, "removed", "model_mismatch", "gemini"))
     prompt.opened.clear()  # in place: what is sealed from now on is open to the requests that follow
     return prompt
-
-
-def _without_effort(prompt: Prompt) -> Prompt:
-    prompt.notes.append("reasoning.effort: refused by this model")
-    request = copy.copy(prompt.request)
-    if request.fields.reasoning is not None:
-        reasoning = msgspec.structs.replace(request.fields.reasoning, effort=None)
-        request.fields = msgspec.structs.replace(request.fields, reasoning=reasoning)
-    return replace(prompt, request=request, items=[_effortless(item) for item in prompt.items])
-
-
-def _effortless(item: Item) -> Item:
-    if not isinstance(item.view, ConfigurationUpdate) or item.view.reasoning is None:
-        return item
-    return replace(item, view=msgspec.structs.replace(item.view, reasoning=None))
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -5,22 +5,36 @@ responses of functions. A model's content is made of the parts it came in, as fa
 signatures stand in the part they came with and nowhere else.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 from msgspec import Raw, Struct
 
+from rejoinder.bridge.arguments import as_object
 from rejoinder.bridge.dialect import Prompt
 from rejoinder.bridge.envelope import Envelope
-from rejoinder.bridge.errors import Unsupported
 from rejoinder.bridge.gemini_media import Media, media
 from rejoinder.bridge.gemini_models import Generation
 from rejoinder.bridge.gemini_names import Names
 from rejoinder.bridge.gemini_profile import GeminiProfile
 from rejoinder.bridge.gemini_state import ENTRY, SIGNED, Continuation, Entry, Piece
 from rejoinder.bridge.losses import Loss
-from rejoinder.bridge.turns import PICTURE, Audio, CallPart, File, Image, Refusal, Result, Text, Thought, Turn, turns
+from rejoinder.bridge.phrases import of_the_system, output_of, shown_later
+from rejoinder.bridge.turns import (
+    PICTURE,
+    Audio,
+    CallPart,
+    File,
+    Image,
+    Refusal,
+    Result,
+    Text,
+    Thought,
+    Turn,
+    leading,
+    turns,
+)
 from rejoinder.bridge.turns import Piece as Said
 from rejoinder.wire.items import Reasoning
 
@@ -52,12 +66,10 @@ def conversation(prompt: Prompt, generation: Generation, profile: GeminiProfile,
         # The same request again: what was answered so far is in the token (§7).
         prompt = replace(prompt, items=prompt.items[: goes_on.since])
     said = _with_pictures(turns(prompt.items, prompt.toolbox, prompt.opened))
-    leading = 0
-    while leading < len(said) and said[leading].role == "system":
-        leading += 1
+    start = leading(said)
     writer = _Writer(prompt, generation, profile, names)
-    writer.write(said[leading:])
-    return Conversation([_text_of(turn) for turn in said[:leading]], writer.contents)
+    writer.write(said[start:])
+    return Conversation([turn.text for turn in said[:start]], writer.contents)
 
 
 def _with_pictures(said: Sequence[Turn]) -> list[Turn]:
@@ -97,10 +109,9 @@ class _Writer:
         for turn in said:
             match turn.role:
                 case "user":
-                    self._users.extend(self._user_part(piece) for piece in _pieces(turn))
+                    self._users.extend(self._user_part(piece) for piece in turn.pieces)
                 case "system":
-                    text = f"<system>\n{_text_of(turn)}\n</system>"
-                    self._users.append(_part(text=text))
+                    self._users.append(_part(text=of_the_system(turn.text)))
                 case "assistant":
                     model = _Model(self.prompt, self.profile, self.names, self._called)
                     # Only the turn that is not over is looked at (§5), but a turn is said in the same bytes when it is.
@@ -155,11 +166,10 @@ class _Writer:
                     elif self._goes_beside(found):
                         beside.append(found.part)
                     else:
-                        kind = type(piece).__name__.lower()
-                        texts.append(f"[{kind} output, shown in the next message]")
+                        texts.append(shown_later(piece))
                         shown.append(_media_part(found))
         if shown:
-            self._users += [_part(text=f"[output of call {result.call_id}]"), *shown]
+            self._users += [_part(text=output_of(result)), *shown]
         response: dict[str, object] = {"id": called.id} if called.id is not None else {}
         response["name"] = called.name
         response["response"] = {"error" if result.failed else "output": "\n".join(filter(None, texts))}
@@ -242,7 +252,7 @@ class _Model:
         text = self._text
         if text is None or sum(size for size, _ in pieces) != len(text):
             # Edited, or gone: a signature of other words would be a lie.
-            self._prompt.losses.append(Loss("reasoning", None, "removed", "prefix_mismatch"))
+            self._prompt.lose(Loss("reasoning", None, "removed", "prefix_mismatch"))
             return
         del self._parts[-1]
         at = 0
@@ -271,18 +281,11 @@ class _Model:
         )
         self.called[part.call_id] = _Called(name, id_)
 
-    def _arguments(self, part: CallPart) -> object:
-        """Arguments are an object here; text that is none is handed on inside one."""
-        if not part.arguments.strip():
-            return {}
-        try:
-            _OBJECT.decode(part.arguments)
-        except msgspec.MsgspecError:
-            note = "input: arguments that are no JSON object are sent as '_raw'"
-            if note not in self._prompt.notes:
-                self._prompt.notes.append(note)
-            return {"_raw": part.arguments}
-        return Raw(part.arguments.encode())
+    def _arguments(self, part: CallPart) -> Raw:
+        arguments, is_wrapped = as_object(part.arguments)
+        if is_wrapped:
+            self._prompt.note("input: arguments that are no JSON object are sent as '_raw'")
+        return Raw(arguments.encode())
 
 
 def _is_signed(envelope: Envelope) -> bool:
@@ -295,22 +298,6 @@ def _is_signed(envelope: Envelope) -> bool:
     return False
 
 
-def _pieces(turn: Turn) -> Iterator[Said]:
-    for part in turn.parts:
-        assert not isinstance(part, Thought | CallPart | Result)
-        yield part
-
-
-def _text_of(turn: Turn) -> str:
-    """The text of a system message. Raises Unsupported when it holds anything else."""
-    texts = []
-    for part in turn.parts:
-        if not isinstance(part, Text | Refusal):
-            raise Unsupported("system and developer messages may hold text only", param="input")
-        texts.append(part.text)
-    return "\n\n".join(texts)
-
-
 def _media_part(found: Media | str) -> bytes:
     return _part(text=found) if isinstance(found, str) else _part(**found.part)
 
@@ -320,4 +307,3 @@ def _part(**fields: object) -> bytes:
 
 
 _ENCODER = msgspec.json.Encoder()
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])

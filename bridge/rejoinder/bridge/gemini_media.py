@@ -1,12 +1,12 @@
 """Pictures, sounds, films and documents as parts of a Gemini content (provider-gemini.md §3, mapping.md §7)."""
 
-import base64
-import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
-from rejoinder.bridge.errors import Unsupported
+from rejoinder.bridge.data_url import DataUrl, sniffed
+from rejoinder.bridge.errors import cannot_take
+from rejoinder.bridge.phrases import named
 from rejoinder.bridge.turns import Audio, File, Image
 
 
@@ -33,86 +33,45 @@ def media(piece: Image | File | Audio, urls: Literal["pass", "refuse"]) -> Media
         case Audio(data=data, format=format_):
             return Media(f"audio/{format_}", data)
         case Image(url=str(url)) if url.startswith("data:"):
-            return _given(_parsed(url))
+            return _given(DataUrl.parse(url))
         case Image(url=str(url)):
             return _linked(url, None, urls, "image/jpeg")
         case Image():
-            raise _cannot("an image by 'file_id'", "there is no file store here; send it as a data URL")
+            raise cannot_take("an image by 'file_id'", "there is no file store here; send it as a data URL")
         case File(data=str(data), name=name):
-            text = _given(_parsed(data) if data.startswith("data:") else ("", data))
-            return f"{name}:\n{text}" if isinstance(text, str) and name else text
+            found = _given(DataUrl.parse(data))
+            return named(found, name) if isinstance(found, str) else found
         case File(url=str(url), name=name):
             return _linked(url, name, urls, "")
         case File():  # pragma: no branch  # nothing else is left
-            raise _cannot("a file by 'file_id'", "there is no file store here; send it as 'file_data'")
+            raise cannot_take("a file by 'file_id'", "there is no file store here; send it as 'file_data'")
 
 
 def _linked(url: str, name: str | None, urls: Literal["pass", "refuse"], otherwise: str) -> Media:
     address = urlsplit(url)
     if address.scheme in ("http", "https") and urls == "refuse":
-        raise _cannot("an http(s) URL", "it is not fetched here; send the content itself")
+        raise cannot_take("an http(s) URL", "it is not fetched here; send the content itself")
     suffixes = [where.rpartition(".")[2].lower() for where in (address.path, name or "")]
     known = (_SUFFIXES[suffix] for suffix in suffixes if suffix in _SUFFIXES)
     return Media(next(known, otherwise), uri=url)
 
 
-def _parsed(url: str) -> tuple[str, str]:
-    """The type of a data URL, and its content in base64."""
-    head, _, body = url.removeprefix("data:").partition(",")
-    kind, _, parameters = head.partition(";")
-    if not f";{parameters}".endswith(";base64"):
-        body = base64.b64encode(unquote_to_bytes(body)).decode()
-    return kind.lower(), body
-
-
-def _given(content: tuple[str, str]) -> Media | str:
-    kind, data = content
-    if kind in ("", "application/octet-stream"):
-        kind = _sniffed(data)
-    if _is_text(kind):
+def _given(url: DataUrl) -> Media | str:
+    if url.media_type in ("", "application/octet-stream"):
+        data = url.data
+        url = replace(url, media_type=sniffed(data) or ("unknown" if b"\0" in data[:64] else "text/plain"))
+    kind = url.media_type
+    if url.is_text:
         try:
-            return base64.b64decode(data, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError) as error:
-            raise _cannot(f"this file of type '{kind}'", "it is no UTF-8 text in base64") from error
+            return url.data.decode()
+        except UnicodeDecodeError as error:
+            raise cannot_take(f"this file of type '{kind}'", "it is no UTF-8 text in base64") from error
     if kind in _KINDS or kind.startswith(("audio/", "video/")):
-        return Media(kind, data)
-    raise _cannot(f"files of type '{kind}'", "it takes pictures (but no GIF), sound, film, PDF and text")
-
-
-def _is_text(kind: str) -> bool:
-    return kind.startswith("text/") or kind in _TEXTS or kind.endswith(("+json", "+xml"))
-
-
-def _sniffed(data: str) -> str:
-    """The type by the first bytes."""
-    try:
-        head = base64.b64decode(data[:64])
-    except binascii.Error:
-        return "unknown"
-    if head[:4] == b"RIFF":
-        return "image/webp" if head[8:12] == b"WEBP" else "audio/wav"
-    if head[4:8] == b"ftyp":
-        return "image/heic" if head[8:12] in (b"heic", b"heix", b"mif1") else "video/mp4"
-    for start, kind in _MAGIC.items():
-        if head.startswith(start):
-            return kind
-    return "unknown" if b"\0" in head else "text/plain"
+        return Media(kind, url.base64)
+    raise cannot_take(f"files of type '{kind}'", "it takes pictures (but no GIF), sound, film, PDF and text")
 
 
 _KINDS = frozenset(("application/pdf", "image/heic", "image/heif", "image/jpeg", "image/png", "image/webp"))
-_TEXTS = frozenset(("application/json", "application/xml", "application/javascript", "application/x-yaml"))
-
-_MAGIC = {
-    b"%PDF": "application/pdf",
-    b"\x89PNG": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"ID3": "audio/mp3",
-    b"fLaC": "audio/flac",
-    b"OggS": "audio/ogg",
-    b"PK": "application/zip",
-}
-
 _SUFFIXES = {
     "aac": "audio/aac",
     "csv": "text/csv",
@@ -135,7 +94,3 @@ _SUFFIXES = {
     "webm": "video/webm",
     "webp": "image/webp",
 }
-
-
-def _cannot(what: str, why: str) -> Unsupported:
-    return Unsupported(f"this upstream cannot take {what}: {why}", param="input", code="unsupported_value")

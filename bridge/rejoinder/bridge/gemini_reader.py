@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from rejoinder.bridge.composer import Composer
+from rejoinder.bridge.delivery import MAKES_NO_SENSE
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
 from rejoinder.bridge.gemini_arguments import Arguments, PartialArgument
 from rejoinder.bridge.gemini_names import Names
@@ -200,6 +201,10 @@ class GeminiReader:
     looked, and `since` the number of items that were asked with (gemini_state).
     """
 
+    is_over = False
+    """No chunk is the last one: after the finish reason more may come, such as sources and the last count of tokens
+    (provider-gemini.md §7, §8), and no mark says that nothing will."""
+
     def __init__(self, out: Composer, *, names: Names, final: str | None, sources: bool, since: int) -> None:
         self._out = out
         self._since = since
@@ -278,7 +283,7 @@ class GeminiReader:
                 if candidate.index == 0:  # more than one is never asked for
                     self._candidate(candidate, data)
                     break
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except MAKES_NO_SENSE as error:
             raise BrokenStream(f"the provider sent something that is no chunk of an answer: {error}") from error
 
     def _candidate(self, candidate: _Candidate, data: bytes) -> None:
@@ -332,7 +337,7 @@ class GeminiReader:
         else:
             self._calls.go_on(call)
             if signature is not None:
-                self._note("thoughtSignature: one that came after the beginning of its call was left out")
+                self._out.note("thoughtSignature: one that came after the beginning of its call was left out")
 
     def _other(self, part: _Part, data: Raw) -> None:
         """A part for which there is no item, or one that must also go back as it came."""
@@ -353,11 +358,7 @@ class GeminiReader:
             self._state.keep(data)
             kinds = _FIELDS.decode(data).keys() - {"thought", "thoughtSignature", "partMetadata"}
             for kind in sorted(kinds):
-                self._note(f"{kind}: has no item here, and is kept for this provider alone")
-
-    def _note(self, note: str) -> None:
-        if note not in self._out.notes:
-            self._out.notes.append(note)
+                self._out.note(f"{kind}: has no item here, and is kept for this provider alone")
 
     def _end(self, status: ItemStatus) -> None:
         self._calls.end()
@@ -384,7 +385,7 @@ class GeminiReader:
 
     def _block(self, feedback: _Feedback) -> None:
         self._blocked = feedback
-        self._note(f"the prompt was blocked: {feedback.block_reason} {feedback.block_reason_message}".rstrip())
+        self._out.note(f"the prompt was blocked: {feedback.block_reason} {feedback.block_reason_message}".rstrip())
 
     def _count(self, usage: _Usage) -> None:
         """Every chunk counts from the beginning; one that says less than an earlier one takes nothing back (§8)."""
@@ -498,7 +499,7 @@ class _Message:
                 if place is not None and web is not None and web.uri:
                     self._out.annotation(UrlCitation(web.uri, web.title or web.uri, *place))
                 else:
-                    self._out.notes.append("annotations: a source without an address or a place was left out")
+                    self._out.note("annotations: a source without an address or a place was left out")
 
     def _place(self, segment: _Segment, text: bytes) -> tuple[int, int] | None:
         """Where in this message (code points) a segment is. Its offsets are bytes: of the part it is in, or of all

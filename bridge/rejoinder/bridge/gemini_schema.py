@@ -8,14 +8,11 @@ and named to the caller; what it says otherwise (a constant as an enum of one) i
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import msgspec
 
 from rejoinder.bridge.errors import Unsupported
-
-_Json: TypeAlias = "dict[str, _Json] | list[_Json] | str | int | float | bool | None"
-_Schema: TypeAlias = dict[str, _Json]
+from rejoinder.bridge.schema import Json, Object, pointed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ def _refusing(param: str) -> Iterator[None]:
         ) from error
 
 
-def _encoded(schema: _Schema) -> bytes | None:
+def _encoded(schema: Object) -> bytes | None:
     if schema.get("type") == "object" and not schema.keys() - _EMPTY and not schema.get("properties"):
         return None
     return _ENCODER.encode(schema)
@@ -81,9 +78,9 @@ _LISTS = frozenset(("anyOf", "oneOf", "allOf", "prefixItems"))
 _NESTED = frozenset(("items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames"))
 
 
-def _plain(schema: _Schema, lost: set[str]) -> _Schema:
+def _plain(schema: Object, lost: set[str]) -> Object:
     """JSON Schema without the keywords that are refused."""
-    clean: _Schema = {}
+    clean: Object = {}
     words: list[str] = []
     for name, value in schema.items():
         if name in _LEFT_OUT:
@@ -98,7 +95,7 @@ def _plain(schema: _Schema, lost: set[str]) -> _Schema:
     return _described(clean, words)
 
 
-def _inside(name: str, value: _Json, lost: set[str]) -> _Json:
+def _inside(name: str, value: Json, lost: set[str]) -> Json:
     if name in _OF_SCHEMAS and isinstance(value, dict):
         return {key: _any_plain(inner, lost) for key, inner in value.items()}
     if name in _LISTS and isinstance(value, list):
@@ -106,7 +103,7 @@ def _inside(name: str, value: _Json, lost: set[str]) -> _Json:
     return _any_plain(value, lost) if name in _NESTED else value
 
 
-def _any_plain(value: _Json, lost: set[str]) -> _Json:
+def _any_plain(value: Json, lost: set[str]) -> Json:
     return _plain(value, lost) if isinstance(value, dict) else value
 
 
@@ -140,19 +137,19 @@ _MOST_REFERENCES = 500
 
 @dataclass(slots=True)
 class _Subset:
-    root: _Schema
+    root: Object
     ordered: bool
     lost: set[str] = field(default_factory=set)
     _within: list[str] = field(default_factory=list)
     _written_out: int = 0
 
-    def schema(self, schema: _Json) -> _Schema:
+    def schema(self, schema: Json) -> Object:
         if not isinstance(schema, dict):
             return {}  # `true`: anything
         if isinstance(reference := schema.get("$ref"), str):
             return self._referred(reference, schema)
         schema = _merged(schema)
-        clean: _Schema = {}
+        clean: Object = {}
         words: list[str] = []
         for name, value in schema.items():
             if name in _LEFT_OUT or name in ("$defs", "definitions"):
@@ -166,7 +163,7 @@ class _Subset:
                 words.append(_said(name, value))
         return self._complete(_described(clean, words))
 
-    def _keyword(self, name: str, value: _Json) -> _Schema | None:
+    def _keyword(self, name: str, value: Json) -> Object | None:
         """What a keyword becomes; None when it can only be said in words."""
         match name, value:
             case "type", list():
@@ -187,9 +184,9 @@ class _Subset:
                 return {"format": value}
         return None
 
-    def _types(self, types: list[_Json]) -> _Schema:
-        kinds: list[_Json] = [kind for kind in types if kind != "null"]
-        nullable: _Schema = {"nullable": True} if len(kinds) < len(types) else {}
+    def _types(self, types: list[Json]) -> Object:
+        kinds: list[Json] = [kind for kind in types if kind != "null"]
+        nullable: Object = {"nullable": True} if len(kinds) < len(types) else {}
         match kinds:
             case []:
                 return nullable
@@ -198,16 +195,16 @@ class _Subset:
             case _:
                 return {"anyOf": [{"type": kind} for kind in kinds], **nullable}
 
-    def _choices(self, choices: list[_Json]) -> _Schema:
+    def _choices(self, choices: list[Json]) -> Object:
         some = [self.schema(choice) for choice in choices if not _is_null(choice)]
-        nullable: _Schema = {"nullable": True} if len(some) < len(choices) else {}
+        nullable: Object = {"nullable": True} if len(some) < len(choices) else {}
         if len(some) == 1:
             return {**some[0], **nullable}
         return {"anyOf": list(some), **nullable}
 
-    def _referred(self, reference: str, schema: _Schema) -> _Schema:
+    def _referred(self, reference: str, schema: Object) -> Object:
         """The definition in the place of the reference, with what stands beside it."""
-        target = _resolved(self.root, reference)
+        target = pointed(self.root, reference)
         self._written_out += 1
         if target is None or reference in self._within or self._written_out > _MOST_REFERENCES:
             # What contains itself has no end when it is written out.
@@ -219,7 +216,7 @@ class _Subset:
         self._within.pop()
         return found
 
-    def _complete(self, clean: _Schema) -> _Schema:
+    def _complete(self, clean: Object) -> Object:
         if "properties" in clean:
             clean.setdefault("type", "object")
             if self.ordered:
@@ -234,12 +231,12 @@ class _Subset:
         return clean
 
 
-def _merged(schema: _Schema) -> _Schema:
+def _merged(schema: Object) -> Object:
     """`allOf` as one schema, where its parts are plain objects."""
     parts = schema.get("allOf")
     if not isinstance(parts, list) or not all(isinstance(part, dict) and "$ref" not in part for part in parts):
         return schema
-    merged: _Schema = {name: value for name, value in schema.items() if name != "allOf"}
+    merged: Object = {name: value for name, value in schema.items() if name != "allOf"}
     for part in _objects(parts):
         for name, value in _merged(part).items():
             before = merged.get(name)
@@ -252,37 +249,29 @@ def _merged(schema: _Schema) -> _Schema:
     return merged
 
 
-def _objects(values: list[_Json]) -> Iterator[_Schema]:
+def _objects(values: list[Json]) -> Iterator[Object]:
     for value in values:
         if isinstance(value, dict):  # pragma: no branch  # looked at before
             yield value
 
 
-def _enum(values: list[_Json]) -> _Schema | None:
+def _enum(values: list[Json]) -> Object | None:
     """Only strings can be enumerated there; null among them is a flag."""
-    names: list[_Json] = [value for value in values if value is not None]
+    names: list[Json] = [value for value in values if value is not None]
     if not names or not all(isinstance(name, str) for name in names):
         return None
     return {"type": "string", "enum": names, **({"nullable": True} if len(names) < len(values) else {})}
 
 
-def _is_null(choice: _Json) -> bool:
+def _is_null(choice: Json) -> bool:
     return isinstance(choice, dict) and choice.get("type") == "null"
 
 
-def _resolved(root: _Schema, reference: str) -> _Schema | None:
-    """What `#/$defs/…` points at; None for a pointer to somewhere else."""
-    found: _Json = root
-    for step in reference.removeprefix("#/").split("/") if reference.startswith("#/") else [""]:
-        found = found.get(step) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else None
-
-
-def _said(name: str, value: _Json) -> str:
+def _said(name: str, value: Json) -> str:
     return f"{name}: {_ENCODER.encode(value).decode()}"
 
 
-def _described(schema: _Schema, words: list[str]) -> _Schema:
+def _described(schema: Object, words: list[str]) -> Object:
     if words:
         described = schema.get("description")
         before = f"{described} " if isinstance(described, str) and described else ""
@@ -290,5 +279,5 @@ def _described(schema: _Schema, words: list[str]) -> _Schema:
     return schema
 
 
-_SCHEMA: msgspec.json.Decoder[_Schema] = msgspec.json.Decoder(dict)
+_SCHEMA: msgspec.json.Decoder[Object] = msgspec.json.Decoder(dict)
 _ENCODER = msgspec.json.Encoder()

@@ -87,8 +87,5 @@ class ChatProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefilled_think: bool = False
     """The template opens `<think>` itself, so the answer starts inside it (§6: some Qwen and R1 templates)."""
 
-    reasoning: Literal["summary", "raw"] = "summary"
-    """How reasoning is shown to clients: summary parts, or raw `reasoning_text` parts (open-responses.md §5)."""
-
     extra: dict[str, msgspec.Raw] = {}
     """Further fields of every request body, as they are (mapping.md §1, last row)."""

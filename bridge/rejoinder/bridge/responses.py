@@ -126,7 +126,7 @@ class ResponsesDialect:
             if name in _OURS and name not in profile.forwards:
                 continue
             if name in profile.omits and given(value):
-                prompt.notes.append(f"{name}: not understood by this upstream")
+                prompt.ignore({name: value})
             elif name != "context_management" or profile.compacts:
                 fields[name] = value
         if profile.streams:
@@ -160,10 +160,11 @@ class ResponsesDialect:
                 functions.append(Raw(tool.raw))
             elif tool.type.startswith("web_search"):
                 # Codex declares it in every request (codex.md §4); refusing it would refuse Codex.
-                prompt.notes.append(f"tools.{tool.type}: this upstream has no web search, the tool is not offered")
+                prompt.note(f"tools.{tool.type}: this upstream has no web search, the tool is not offered")
             else:
                 raise Unsupported(
-                    f"tool type '{tool.type}' is not known to this upstream, which takes functions only",
+                    f"tool type '{tool.type}' is not known to this upstream, which takes functions only; the same "
+                    "server asked in the dialect 'chat' would be given it as one",
                     param="tools",
                     code="unsupported_value",
                 )
@@ -323,9 +324,7 @@ def _is_sealed(item: Item) -> bool:
 
 
 def _lose(prompt: Prompt, item: Item, reason: Reason) -> None:
-    loss = Loss(item.type, item.id, "removed", reason)
-    if loss not in prompt.losses:
-        prompt.losses.append(loss)
+    prompt.lose(Loss(item.type, item.id, "removed", reason))
 
 
 def _without_id(item: Item) -> bytes:

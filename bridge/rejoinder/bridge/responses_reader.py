@@ -15,16 +15,15 @@ import msgspec
 from msgspec import Raw
 
 from rejoinder.bridge.composer import MAX_CALL_ID, Composer
+from rejoinder.bridge.delivery import MAKES_NO_SENSE, Delivery
 from rejoinder.bridge.dialect import Prompt
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
+from rejoinder.bridge.refusals import spelled_out
 from rejoinder.bridge.rejection import stream_error
 from rejoinder.bridge.relayed import ADDED, DONE, Fields, RelayedItem
 from rejoinder.bridge.responses_profile import ResponsesProfile
 from rejoinder.bridge.turns import CALLS
 from rejoinder.wire import sse
-
-MAX_BODY = 64 * 2**20
-"""Bytes of a whole JSON answer."""
 
 OWN_CALL_ID = re.compile(r"call_[0-9A-Za-z]+--(?P<own>[0-9A-Za-z_-]+)")
 """An id made here that names the provider's own, which the conversation had already."""
@@ -36,10 +35,7 @@ class ResponsesReader:
     def __init__(self, prompt: Prompt, out: Composer, profile: ResponsesProfile) -> None:
         self._out = out
         self._ids = _Ids(prompt, out, profile)
-        self._frames: sse.Decoder | None = None
-        self._body: list[bytes] = []
-        self._size = 0
-        self._started = False
+        self._delivery = Delivery()
         self._items: list[RelayedItem] = []
         self._by_id: dict[str | None, RelayedItem] = {}
         self._by_index: dict[int | None, RelayedItem] = {}
@@ -53,37 +49,23 @@ class ResponsesReader:
             DONE: self._done,
         }
 
+    @property
+    def is_over(self) -> bool:
+        return self._end is not None
+
     def feed(self, data: bytes) -> None:
-        if self._frames is None:
-            self._sniff(data)
-        else:
-            self._read(self._frames.feed(data))
+        if self._end is None:
+            self._read(self._delivery.feed(data))
 
     def close(self, at: int) -> None:
-        if self._frames is not None:
-            self._read(self._frames.close())
-        elif self._body:
-            self._whole(b"".join(self._body))
+        if not self.is_over:
+            self._read(self._delivery.close())
+            if body := self._delivery.body:
+                self._whole(body)
         if self._end is None:
             raise BrokenStream("the stream ended before the answer did")
         status, response = self._end
         self._out.finish_relayed(status, response, at=at)
-
-    def _sniff(self, data: bytes) -> None:
-        """A stream or one body? The content type does not say it reliably (§8), the first character does."""
-        self._body.append(data)
-        self._size += len(data)
-        if self._size > MAX_BODY:
-            raise BrokenStream(f"the answer is larger than {MAX_BODY} bytes")
-        if not self._started:
-            start = b"".join(self._body).lstrip()
-            if not start:
-                return
-            self._started = True
-            if not start.startswith((b"{", b"[", b"<")):
-                self._frames = sse.Decoder()
-                self._body.clear()
-                self._read(self._frames.feed(start))
 
     def _read(self, frames: list[sse.Frame]) -> None:
         for frame in frames:
@@ -91,17 +73,21 @@ class ResponsesReader:
                 return  # nothing of it belongs to this answer
             try:
                 self._event(_on_one_line(frame.data))
-            except _MAKES_NO_SENSE as error:
+            except MAKES_NO_SENSE as error:
                 raise BrokenStream(f"the provider sent something that is no event of an answer: {error}") from error
 
     def _whole(self, body: bytes) -> None:
         try:
-            self._over(None, _FIELDS.decode(_on_one_line(body)))
-        except _MAKES_NO_SENSE as error:
+            self._over(None, self._fields(_on_one_line(body)))
+        except MAKES_NO_SENSE as error:
             raise BrokenStream(f"the provider sent something that is no answer: {error}") from error
 
-    def _event(self, data: bytes) -> None:
+    def _fields(self, data: bytes) -> Fields:
         fields = _FIELDS.decode(data)
+        return spelled_out(fields) if self._out.spells_out_refusals and b"refusal" in data else fields
+
+    def _event(self, data: bytes) -> None:
+        fields = self._fields(data)
         kind = _ID.decode(fields.get("type", _NULL))
         if kind == "error" or len(fields.get("error", _NULL)) > 4:  # neither left out nor null
             raise stream_error(data)
@@ -161,13 +147,9 @@ class ResponsesReader:
         if item is None:
             self._out.relay(kind, fields)
         elif item.is_done:
-            self._note(f"{kind}: said of an item that was done, and left out")
+            self._out.note(f"{kind}: said of an item that was done, and left out")
         else:
             item.tell(kind, fields)
-
-    def _note(self, note: str) -> None:
-        if note not in self._out.notes:
-            self._out.notes.append(note)
 
     def _open(self, kind: str, theirs: str | None) -> RelayedItem | None:
         found = self._by_id.get(theirs)
@@ -298,8 +280,6 @@ _OBJECTS = msgspec.json.Decoder(list[Fields])
 _STRING = msgspec.json.Decoder(str)
 _ID = msgspec.json.Decoder(str | None)
 _INDEX = msgspec.json.Decoder(int | None)
-
-_MAKES_NO_SENSE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _NULL = Raw(b"null")
 _EMPTY = Raw(b"[]")

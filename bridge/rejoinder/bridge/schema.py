@@ -14,8 +14,8 @@ from msgspec import Raw
 
 from rejoinder.bridge.errors import Unsupported
 
-_Json: TypeAlias = "dict[str, _Json] | list[_Json] | str | int | float | bool | None"
-_Object: TypeAlias = dict[str, _Json]
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+Object: TypeAlias = dict[str, Json]
 
 MAX_DEPTH = 100
 """Levels of a schema."""
@@ -78,7 +78,7 @@ def cleaned(schema: bytes, subset: Subset, *, param: str) -> Cleaned | None:
 _COMBINATIONS = ("allOf", "anyOf", "oneOf")
 
 
-def _read(schema: bytes, param: str) -> _Object:
+def _read(schema: bytes, param: str) -> Object:
     try:
         root = _DECODER.decode(schema)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -88,7 +88,7 @@ def _read(schema: bytes, param: str) -> _Object:
     return root
 
 
-def _depth(value: _Json) -> int:
+def _depth(value: Json) -> int:
     """Levels of nesting, counted without going any deeper in Python's own stack."""
     level, depth = [value], 0
     while level:
@@ -97,7 +97,7 @@ def _depth(value: _Json) -> int:
     return depth
 
 
-def _inside(value: _Json) -> Iterator[_Json]:
+def _inside(value: Json) -> Iterator[Json]:
     match value:
         case dict():
             yield from value.values()
@@ -113,29 +113,29 @@ class _Merging:
     """One object in the place of references and alternatives: every property any of them has, and required what all of
     them require. Which properties go together is for the description: `moved`."""
 
-    def __init__(self, root: _Object, param: str) -> None:
+    def __init__(self, root: Object, param: str) -> None:
         self._root = root
         self._param = param
         self._merges = 0
-        self.moved: dict[str, _Json] = {}
+        self.moved: dict[str, Json] = {}
 
-    def merged(self, schema: _Object, seen: frozenset[str] = frozenset()) -> _Object:
+    def merged(self, schema: Object, seen: frozenset[str] = frozenset()) -> Object:
         self._merges += 1
         if self._merges > MAX_MERGES:
             raise Unsupported("the JSON schema has too many alternatives", param=self._param, code="invalid_value")
         schema = dict(schema)
         reference = schema.pop("$ref", None)
         if isinstance(reference, str) and reference not in seen:
-            schema = {**self.merged(_target(reference, self._root), seen | {reference}), **schema}
+            schema = {**self.merged(pointed(self._root, reference) or {}, seen | {reference}), **schema}
         for name in _COMBINATIONS:
             branches = schema.pop(name, None)
             if isinstance(branches, list):
                 self._join(schema, name, branches, seen)
         return schema
 
-    def _join(self, schema: _Object, name: str, branches: list[_Json], seen: frozenset[str]) -> None:
+    def _join(self, schema: Object, name: str, branches: list[Json], seen: frozenset[str]) -> None:
         parts = [self.merged(branch, seen) for branch in branches if isinstance(branch, dict)]
-        properties: _Object = {}
+        properties: Object = {}
         for part in (schema, *parts):
             properties.update(_object(part.get("properties")))
         needed = [set(_names(part.get("required"))) for part in parts] or [set()]
@@ -149,26 +149,29 @@ class _Merging:
             schema.pop("additionalProperties", None)
 
 
-def _target(reference: str, root: _Object) -> _Object:
-    found: _Json = root
-    for step in reference.removeprefix("#").strip("/").split("/"):
+def pointed(root: Object, reference: str) -> Object | None:
+    """What `#/$defs/…` points at; None for a pointer to nothing, or to somewhere else."""
+    if not reference.startswith("#/"):
+        return None
+    found: Json = root
+    for step in reference.removeprefix("#/").split("/"):
         found = _object(found).get(step.replace("~1", "/").replace("~0", "~"))
-    return _object(found)
+    return found if isinstance(found, dict) else None
 
 
-def _is_recursive(root: _Object) -> bool:
+def _is_recursive(root: Object) -> bool:
     """Whether a definition leads back to itself, or a reference out of the schema."""
     open_references: list[str] = []
     done: set[str] = set()
 
-    def leads_back(value: _Json) -> bool:
+    def leads_back(value: Json) -> bool:
         reference = value.get("$ref") if isinstance(value, dict) else None
         if isinstance(reference, str):
             if reference in open_references or not reference.startswith("#/"):
                 return True
             if reference not in done:
                 open_references.append(reference)
-                if leads_back(_target(reference, root)):
+                if leads_back(pointed(root, reference)):
                     return True
                 done.add(open_references.pop())
         return any(leads_back(inner) for inner in _inside(value))
@@ -185,9 +188,9 @@ class _Cleaning:
         self._subset = subset
         self._moved = moved
 
-    def schema(self, schema: _Object) -> _Object:
-        found: _Object = {}
-        rules: _Object = {}
+    def schema(self, schema: Object) -> Object:
+        found: Object = {}
+        rules: Object = {}
         for name, value in schema.items():
             if name == "oneOf":
                 name = "anyOf"  # the difference is one of counting, and the subset cannot count
@@ -203,14 +206,14 @@ class _Cleaning:
         _describe(found, rules)
         return found
 
-    def _close(self, schema: _Object, found: _Object) -> None:
+    def _close(self, schema: Object, found: Object) -> None:
         others = schema.get("additionalProperties")
         # A map with free keys, closed, could only be empty.
         if isinstance(others, dict) or (others is not False and not _object(schema.get("properties"))):
             raise _NoWords
         found["additionalProperties"] = False
 
-    def _says(self, name: str, value: _Json) -> bool:
+    def _says(self, name: str, value: Json) -> bool:
         subset = self._subset
         if name not in subset.keywords:
             return False
@@ -222,7 +225,7 @@ class _Cleaning:
             return isinstance(value, int) and value <= subset.least_items
         return True
 
-    def _value(self, name: str, value: _Json) -> _Json:
+    def _value(self, name: str, value: Json) -> Json:
         match name, value:
             case (("properties" | "$defs" | "definitions"), dict()):
                 return {key: self._inner(inner) for key, inner in value.items()}
@@ -233,7 +236,7 @@ class _Cleaning:
             case _:
                 return value
 
-    def _inner(self, value: _Json) -> _Json:
+    def _inner(self, value: Json) -> Json:
         return self.schema(value) if isinstance(value, dict) else value
 
 
@@ -241,29 +244,29 @@ _IGNORED = frozenset(("$schema", "$id", "$comment"))
 _BEYOND_REGULAR = re.compile(r"\(\?[=!<]|\\[1-9]|\\k<")
 
 
-def _is_object(schema: _Object) -> bool:
+def _is_object(schema: Object) -> bool:
     kind = schema.get("type")
     return kind == "object" or (isinstance(kind, list) and "object" in kind) or "properties" in schema
 
 
-def _describe(schema: _Object, rules: Mapping[str, _Json]) -> None:
+def _describe(schema: Object, rules: Mapping[str, Json]) -> None:
     if rules:
         said = schema.get("description")
         lines = [said] if isinstance(said, str) and said else []
         schema["description"] = "\n".join([*lines, f"Must also satisfy: {_ENCODER.encode(rules).decode()}"])
 
 
-def _object(value: _Json) -> _Object:
+def _object(value: Json) -> Object:
     return value if isinstance(value, dict) else {}
 
 
-def _names(value: _Json) -> Sequence[str]:
+def _names(value: Json) -> Sequence[str]:
     return [name for name in value if isinstance(name, str)] if isinstance(value, list) else ()
 
 
-def _raw(value: _Json) -> Raw:
+def _raw(value: Json) -> Raw:
     return Raw(_ENCODER.encode(value))
 
 
-_DECODER: msgspec.json.Decoder[_Object] = msgspec.json.Decoder(dict[str, object])
+_DECODER: msgspec.json.Decoder[Object] = msgspec.json.Decoder(dict[str, object])
 _ENCODER = msgspec.json.Encoder()

@@ -138,6 +138,12 @@ class Toolbox:
         """The declarations of deferred tools that fit."""
         return declared(search(query, self._deferred))
 
+    def free_name(self, name: str) -> str:
+        """The name, or the first like it that no function has."""
+        while name in self._by_name:
+            name += "_"
+        return name
+
     def grammar_of(self, name: str) -> Grammar | None:
         """The grammar the text of a free-form call must match."""
         function = self._by_name.get(name)

@@ -22,7 +22,7 @@ def shortened(prompt: Prompt) -> Prompt | None:
     first = beginnings[0]
     stays = [item for item in items[first:cut] if isinstance(item.view, AdditionalTools | ConfigurationUpdate)]
     kept = [*items[:first], *stays, *items[cut:]]
-    prompt.notes.append(f"truncation: the {len(items) - len(kept)} oldest items did not fit and were left out")
+    prompt.note(f"truncation: the {len(items) - len(kept)} oldest items did not fit and were left out")
     return dataclasses.replace(prompt, items=kept)
 
 

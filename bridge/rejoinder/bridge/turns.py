@@ -116,6 +116,40 @@ class Turn(Struct):
     role: Role
     parts: list[Piece | Thought | CallPart | Result]
 
+    @property
+    def pieces(self) -> list[Piece]:
+        """All of a turn of the user's or the system's."""
+        found: list[Piece] = []
+        for part in self.parts:
+            assert not isinstance(part, Thought | CallPart | Result)
+            found.append(part)
+        return found
+
+    @property
+    def texts(self) -> list[Text | Refusal]:
+        """All of a turn of the system's. Raises Unsupported when it holds anything else."""
+        texts: list[Text | Refusal] = []
+        for piece in self.pieces:
+            if not isinstance(piece, Text | Refusal):
+                raise Unsupported("system and developer messages may hold text only", param="input")
+            texts.append(piece)
+        return texts
+
+    @property
+    def text(self) -> str:
+        """The same as one text."""
+        return "\n\n".join(piece.text for piece in self.texts)
+
+
+def leading(conversation: Sequence[Turn]) -> int:
+    """How many turns of the system's come before every other one."""
+    return next((place for place, turn in enumerate(conversation) if turn.role != "system"), len(conversation))
+
+
+def mark_of(piece: Piece | Thought | CallPart | Result) -> CacheBreakpoint | None:
+    """The mark of a piece up to which the prompt is worth keeping in the provider's cache."""
+    return piece.cached if isinstance(piece, Text | Image | File) else None
+
 
 def turns(items: Sequence[Item], toolbox: Toolbox, opened: Mapping[str, Envelope]) -> list[Turn]:
     """The conversation as turns. `opened` maps the `encrypted_content` values this upstream issued to what they hold.

@@ -1,56 +1,54 @@
 """Every recorded exchange with a chat provider, through the bridge: answers, tails, requests, conversations.
 
-What is expected comes from the recordings themselves, read by `reading` and said again by `recordings`; both are as
-plain as can be and share nothing with the bridge. Where the bridge does something else on purpose, a table here names
-the recording, or the rule, and says why.
+What is expected comes from the recordings themselves, read by `chat_reading` and said again by `chat_recordings`; both
+are as plain as can be and share nothing with the bridge. Where the bridge does something else on purpose, a table here
+names the recording, or the rule, and says why.
 """
 
 import json
-import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import pytest
 
 from rejoinder.bridge.chat import ChatDialect
-from rejoinder.bridge.errors import BrokenStream, UpstreamError
+from rejoinder.bridge.errors import UpstreamError
+from tests.bridge.chat_reading import Said, said
 from tests.bridge.chat_recordings import asked, profile_of, said_in
 from tests.bridge.chat_replay import ChatConversation, listeners
+from tests.bridge.chat_wording import RULES, as_we_say_it
 from tests.bridge.grammar import Item, Response, judged
-from tests.bridge.reading import Said, said
 from tests.bridge.recordings import (
-    FOLDER,
     Asked,
     Json,
     Object,
     Recording,
-    conversations,
+    cuts,
+    loaded,
+    named,
+    needs_recordings,
     objects,
     recording,
     recordings,
+    steps,
+    tails,
 )
-from tests.bridge.replay import Answered
-from tests.bridge.wording import RULES, Rule, as_we_say_it
+from tests.bridge.replay import assert_failed, broken_off, outputs_for, same_however_cut
+from tests.bridge.rules import Rule, explains
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not beside the project")
+pytestmark = needs_recordings
 
 ANSWERS = [one for one in recordings("chat") if one.status == 200]
 STREAMS = [one for one in ANSWERS if one.is_stream]
 REQUESTS = [one for one in recordings("chat") if one.request is not None]
 
 
-def named(chosen: Sequence[Recording]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("exchange", chosen, ids=[one.name for one in chosen])
-
-
 def test_every_exchange_named_in_a_table_here_was_recorded() -> None:
     tables = (FAILURES, NUMBERS, STATEFUL, WITHOUT_CALL_ID, REJECTIONS, NEVER_FINISHED, BROKEN_OFF)
-    steps = {after.name for _, after in STEPS}
 
     assert {name for table in tables for name in table} <= {one.name for one in recordings("chat")}
-    assert OTHERWISE.keys() <= steps
+    assert OTHERWISE.keys() <= {after.name for _, after in STEPS}
 
 
 # Answers.
@@ -88,34 +86,9 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 
 @named(ANSWERS)
 def test_an_answer_becomes_the_same_events_however_it_is_cut(exchange: Recording) -> None:
-    listener, body = listeners(exchange), exchange.body
-
-    whole = listener().hear([body])
+    whole = same_however_cut(listeners(exchange), exchange, cuts(exchange))
 
     judged(whole.encoded)
-    _assert_same(whole, listener().hear(body[at : at + 1] for at in range(len(body))), "byte by byte")
-    for at in _cuts(exchange):
-        _assert_same(whole, listener().hear((body[:at], body[at:])), f"cut at {at}")
-
-
-def _assert_same(whole: Answered, cut: Answered, how: str) -> None:
-    # Comparing the events alone keeps pytest from explaining the difference of two long lists.
-    same = whole.events == cut.events and str(whole.error) == str(cut.error)
-    assert same, how
-
-
-def _cuts(exchange: Recording) -> Sequence[int]:
-    """Every place in a short stream. A whole body is read at its end, so there only its beginning can matter."""
-    size = len(exchange.body)
-    if exchange.is_stream and size < 6_000:
-        return range(1, size)
-    return [*range(1, 100), *_some(exchange, size, 100)]
-
-
-def _some(exchange: Recording, below: int, count: int) -> list[int]:
-    """Places chosen at random, the same ones in every run."""
-    chance = random.Random(exchange.name)
-    return [chance.randrange(1, below) for _ in range(count)]
 
 
 @named([one for one in ANSWERS if one.name not in FAILURES])
@@ -223,8 +196,7 @@ def test_a_refusal_keeps_its_status_its_words_and_what_can_be_done_about_it(
     error = ChatDialect(profile_of(exchange)).rejection(exchange.status, exchange.headers, exchange.body)
 
     assert (error.status, error.code, error.param, error.retry_after) == expected
-    [refused] = objects([objects([json.loads(exchange.body)])[0]["error"]])
-    assert str(error) == refused["message"]
+    assert str(error) == exchange.refusal
 
 
 def _text(response: Response) -> str:
@@ -248,7 +220,7 @@ def _parts(items: Sequence[Item], item_type: str, part_type: str) -> str:
 
 def _citations(response: Response) -> list[tuple[Json, Json, Json, Json]]:
     parts = [part for item in response.output for part in item.content or ()]
-    cited = [objects([json.loads(bytes(raw))])[0] for part in parts for raw in part.annotations or ()]
+    cited = [loaded(bytes(raw)) for part in parts for raw in part.annotations or ()]
     return [(one["url"], one["title"], one["start_index"], one["end_index"]) for one in cited]
 
 
@@ -278,20 +250,12 @@ NEVER_FINISHED = {
 
 @named(STREAMS)
 def test_an_answer_whose_tail_is_missing_fails_and_never_completes(exchange: Recording) -> None:
-    listener, body = listeners(exchange), exchange.body
+    body = exchange.body
     finish = _finish(body)
     end = finish.start if finish is not None else body.index(b"event: error" if b"event: error" in body else b"[DONE]")
-    boundaries = [match.end() for match in _BOUNDARY.finditer(body, 0, end)]
-    chance = random.Random(exchange.name)
 
-    for at in [0, end, *chance.sample(boundaries, min(8, len(boundaries))), *_some(exchange, end, 8)]:
-        answered = listener().hear([body[:at]])
-
-        assert isinstance(answered.error, BrokenStream), f"cut at {at}"
-        response = judged(answered.encoded)
-        assert response.status == "failed"
-        assert response.error is not None
-        assert response.error.code == "server_error"
+    for answered in broken_off(listeners(exchange), exchange, tails(exchange, end)):
+        assert_failed(judged(answered.encoded))
 
 
 @named([one for one in STREAMS if one.name not in NEVER_FINISHED])
@@ -312,7 +276,6 @@ class _Frame:
     end: int
 
 
-_BOUNDARY = re.compile(rb"\r?\n\r?\n")
 _FINISH = re.compile(rb'"finish_reason": ?"[a-z_]')
 
 
@@ -321,7 +284,7 @@ def _finish(body: bytes) -> _Frame | None:
     for match in _FINISH.finditer(body):
         start = body.rindex(b"data:", 0, match.start())
         end = body.index(b"\n", match.start())
-        [chunk] = objects([json.loads(body[start + 5 : end])])
+        chunk = loaded(body[start + 5 : end])
         if objects(chunk["choices"])[0].get("index", 0) == 0:
             return _Frame(start, end)
     return None
@@ -335,22 +298,14 @@ def test_a_recorded_request_is_said_again_but_for_what_the_rules_explain(exchang
     conversation = ChatConversation(profile_of(exchange))
     request = asked(exchange.said, conversation.read)
 
-    [ours] = objects([json.loads(conversation.call(request, request.items).body)])
+    ours = loaded(conversation.call(request, request.items).body)
 
     assert ours == as_we_say_it(exchange)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.why for rule in RULES])
 def test_a_rule_explains_a_difference_in_some_recording(rule: Rule) -> None:
-    def differs(exchange: Recording) -> bool:
-        request = exchange.said
-        for earlier in RULES[: RULES.index(rule)]:
-            earlier.change(request, exchange)
-        before = json.dumps(request)
-        rule.change(request, exchange)
-        return json.dumps(request) != before
-
-    assert any(differs(exchange) for exchange in REQUESTS)
+    assert any(explains(rule, RULES, exchange) for exchange in REQUESTS)
 
 
 # Conversations.
@@ -362,12 +317,7 @@ BROKEN_OFF = {
 }
 """Recordings that something of their source follows, but no continuation of their answer."""
 
-STEPS = [
-    (before, after)
-    for group in conversations("chat")
-    for before, after in pairwise(group)
-    if before.name not in BROKEN_OFF
-]
+STEPS = steps("chat", BROKEN_OFF)
 
 OTHERWISE: dict[str, tuple[str, Callable[[Object], None]]] = {
     "cerebras-zai-reasoning-replayed-as-think-tags-pai751": (
@@ -431,7 +381,7 @@ def test_a_conversation_goes_on_as_it_was_recorded_and_begins_with_the_bytes_it_
     message = objects(expected["messages"])[at]
     if after.name in OTHERWISE:
         OTHERWISE[after.name][1](message)
-    [ours] = objects([json.loads(now)])
+    ours = loaded(now)
     assert _with_arguments_read(ours) == _with_ids(_with_arguments_read(expected), ids)
     if before.said.get("tools") == after.said.get("tools"):
         assert now.startswith(was.removesuffix(b"]}"))
@@ -483,12 +433,7 @@ def test_what_a_provider_thought_goes_back_to_it_in_the_form_it_came(exchange: R
     request = Asked({"model": "model", "tools": tools}, [{"role": "user", "content": "?"}], {})
 
     answer = conversation.answer(request, request.items, exchange.body)
-    outputs: list[Object] = [
-        {"type": "function_call_output", "call_id": item["call_id"], "output": "!"}
-        for item in answer
-        if item["type"] == "function_call"
-    ]
-    [ours] = objects([json.loads(conversation.call(request, [*request.items, *answer, *outputs]).body)])
+    ours = loaded(conversation.call(request, [*request.items, *answer, *outputs_for(answer)]).body)
 
     message = objects(ours["messages"])[1]
     state = {name: message[name] for name in message.keys() - {"role", "content", "tool_calls"}}

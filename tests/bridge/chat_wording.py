@@ -1,19 +1,8 @@
 """What the bridge says otherwise than the clients that were recorded, rule by rule, and why."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from tests.bridge.chat_recordings import profile_of, vendor_of
 from tests.bridge.recordings import Object, Recording, objects
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Something we say otherwise than the recorded client, and why. `change` edits the recorded request into what we
-    say; it sees the recording, and does nothing where the rule does not apply."""
-
-    why: str
-    change: Callable[[Object, Recording], None]
+from tests.bridge.rules import Rule, reworded
 
 
 def _nothing_for_null(request: Object, exchange: Recording) -> None:
@@ -182,7 +171,4 @@ RULES = (
 
 def as_we_say_it(exchange: Recording) -> Object:
     """The recorded request, changed by every rule."""
-    request = exchange.said
-    for rule in RULES:
-        rule.change(request, exchange)
-    return request
+    return reworded(exchange, RULES)
