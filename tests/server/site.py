@@ -66,6 +66,7 @@ def settings_in(
     chat: Mapping[str, object] | None = None,
     dialect: str = "chat",
     grammar: str = "pass",
+    reasoning: str = "summary",
 ) -> Settings:
     """Settings with one upstream for each of `names`, all of them at `base_url`; the first serves every model.
 
@@ -82,6 +83,7 @@ def settings_in(
                 "base_url": base_url,
                 "models": ["*"],
                 "grammar": grammar,
+                **({"reasoning": reasoning} if reasoning != "summary" else {}),  # some dialects refuse to be told
                 **({"chat": dict(chat)} if chat else {}),
             }
             for name in names
@@ -102,11 +104,20 @@ def services_in(
     chat: Mapping[str, object] | None = None,
     dialect: str = "chat",
     grammar: str = "pass",
+    reasoning: str = "summary",
 ) -> Services:
     """Assembled services with a disk store in `directory`; the caller closes them, or a `site` does."""
     return assemble(
         settings_in(
-            directory, base_url, names=names, keys=keys, server=server, chat=chat, dialect=dialect, grammar=grammar
+            directory,
+            base_url,
+            names=names,
+            keys=keys,
+            server=server,
+            chat=chat,
+            dialect=dialect,
+            grammar=grammar,
+            reasoning=reasoning,
         )
     )
 

@@ -214,7 +214,6 @@ def test_a_misspelt_variable_is_told_and_a_foreign_one_is_not() -> None:
         ),
         (LOCAL + "chat = { tool_choice = 'x' }", "chat.tool_choice: expected one of 'full', 'any', 'auto', got 'x'"),
         (LOCAL + "chat = { extra = 'x' }", "upstream 'local' chat.extra: expected a table, got a string"),
-        (LOCAL + "reasoning = 'raw'\nchat = { reasoning = 'raw' }", "chat.reasoning: is already said by the upstream"),
         (LOCAL + "headers = { 'a b' = 'x' }", "upstream 'local' headers: expected the name of a header"),
         (LOCAL + f"headers = {{ X-API-Key = '{CANARY}' }}", "headers.X-API-Key: this looks like a credential; it bel"),
         (LOCAL + f"headers = {{ Cookie = '{CANARY}' }}", "headers.Cookie: this looks like a credential; it belongs"),
@@ -431,7 +430,7 @@ def test_without_a_key_only_the_configured_headers_are_sent() -> None:
 
 def test_how_reasoning_is_shown_can_be_said_of_every_dialect() -> None:
     assert upstream(LOCAL).reasoning == "summary"
-    assert upstream(LOCAL + "chat = { reasoning = 'raw' }").reasoning == "raw"
+    assert upstream(LOCAL + "reasoning = 'raw'").reasoning == "raw"
     assert upstream(LOCAL + "dialect = 'gemini'").reasoning == "summary"
     assert upstream(LOCAL + "dialect = 'gemini'\nreasoning = 'raw'").reasoning == "raw"
 

@@ -40,6 +40,7 @@ from tests.upstreams.script import (
     Head,
     HttpError,
     Pause,
+    Stall,
     Step,
     Trouble,
     Wire,
@@ -244,7 +245,7 @@ async def test_a_plain_answer_is_what_a_client_makes_of_the_stream(
     responses = []
     for name in ("plain", "streamed"):
         (tmp_path / name).mkdir()
-        services = exact(services_in(tmp_path / name, provider.base_url, chat={"reasoning": reasoning}))
+        services = exact(services_in(tmp_path / name, provider.base_url, reasoning=reasoning))
         async with closing(services):
             fields: Json = {"input": "hi", "tools": [WEATHER, GRAMMAR]}
             made = await said(services, **fields) if name == "plain" else folded(await heard(services, **fields))
@@ -886,6 +887,17 @@ async def test_the_body_of_a_refusal_is_read_to_a_limit(
     error = await raised(services, UpstreamError, input="hi")
     assert isinstance(error, UpstreamError)
     assert (str(error), error.status) == ("no such thing", 404)
+
+
+async def test_a_provider_that_holds_the_connection_after_its_answer_holds_nobody(
+    provider: ChatUpstream, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn, "END_WAIT", 0.05)
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\n'
+    provider.follow([Wire((Head(), chunk, b"data: [DONE]\n\n", Stall()))])
+    response = folded(await heard(services, input="hi"))
+    assert response["status"] == "completed"
+    assert provider.wait(1).left.wait(1), "it is let go"
 
 
 async def test_a_provider_that_does_not_answer_in_time_is_504(provider: ChatUpstream, tmp_path: Path) -> None:

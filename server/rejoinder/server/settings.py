@@ -355,7 +355,6 @@ def _upstream(
     profile = _profile(place, table, written, endpoint)
     if isinstance(profile, ResponsesProfile):
         _refuse_what_passes(place, table)
-    shown: Reasoning = getattr(profile, "reasoning", "summary")  # some profiles can say it too
     return UpstreamSettings(
         name=table.name,
         dialect=endpoint.dialect,
@@ -371,7 +370,7 @@ def _upstream(
         example=_example(models, table.aliases, vendor.example),
         discovered=discovered,
         why=place.source,
-        reasoning=shown if table.reasoning is None else table.reasoning,
+        reasoning=table.reasoning or "summary",
         grammar=table.grammar,
     )
 
@@ -520,8 +519,6 @@ def _profile(place: Place, table: _UpstreamTable, upstream: Mapping[str, object]
                 other,
             )
     written: dict[str, object] = dict(getattr(table, dialect))
-    if table.reasoning is not None and "reasoning" in written:
-        raise place.error("is already said by the upstream's own 'reasoning'; remove one", f"{dialect}.reasoning")
     merged = msgspec.structs.asdict(endpoint.profile) | written
     return typed(place.within(f"{place.at}{dialect}."), merged, PROFILES[dialect])
 

@@ -52,6 +52,9 @@ STATUS_WAIT = 10.0
 STORE_TIMEOUT = 10.0
 """Seconds a commit may take at the end of a turn (reliability.md §4)."""
 
+END_WAIT = 1.0
+"""Seconds an upstream may keep the connection open behind a whole answer (reliability.md P8)."""
+
 _logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _ENCODER = msgspec.json.Encoder()
 
@@ -271,7 +274,8 @@ async def _asked(prompt: Prompt, place: Place, out: Composer, sink: Sink, begin:
                     await _read(answer.chunks, reader, provider, out, sink, waiting)
     except TimeoutError as error:
         assert waiting is not None
-        raise waiting.error() from error
+        if not reader.is_over:
+            raise waiting.error() from error
     reader.close(int(services.clock()))
 
 
@@ -284,7 +288,8 @@ async def _read(
         if events:
             waiting.freely()
             await sink.send(events)
-        waiting.at_most(provider.stall_timeout, "the provider stopped in the middle of its answer")
+        patience = END_WAIT if reader.is_over else provider.stall_timeout
+        waiting.at_most(patience, "the provider stopped in the middle of its answer")
 
 
 def _record(
