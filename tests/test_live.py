@@ -65,7 +65,13 @@ def test_the_settings_are_written_as_the_server_reads_them(tmp_path: Path, comma
     ) as it:
         written = tomllib.loads((tmp_path / "rejoinder.toml").read_text())
     assert written == {
-        "server": {"host": "127.0.0.1", "port": it.port, "store": f"disk:{tmp_path / 'store'}", "drain_timeout": 1},
+        "server": {
+            "host": "127.0.0.1",
+            "port": it.port,
+            "store": f"disk:{tmp_path / 'store'}",
+            "retries": 0,
+            "drain_timeout": 1,
+        },
         "key": [{"owner": "alice", "sha256": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"}],
         "upstream": [
             {

@@ -507,3 +507,14 @@ def test_with_its_search_allowed_too_it_is_to_be_found() -> None:
 def test_a_name_nobody_has_is_found_for_a_tool_of_our_own() -> None:
     assert toolbox([]).free_name("json") == "json"
     assert toolbox([function("json"), function("json_")]).free_name("json") == "json__"
+
+
+def test_a_tool_that_is_not_found_yet_is_known_by_its_name() -> None:
+    tools: list[Fields] = [
+        {"type": "tool_search"},
+        {"type": "namespace", "name": "n", "tools": [{**function("g"), "defer_loading": True}]},
+    ]
+    box = toolbox(tools)
+    assert box.offers("n__g")
+    assert box.target_of("n__g") == Target("function", "g", "n")
+    assert box.name_of(Target("function", "g", "n")) == "n__g"

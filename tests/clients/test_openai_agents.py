@@ -329,7 +329,7 @@ async def test_the_older_shell_tool_runs_too(
 
 
 @both_ways
-async def test_deferred_tools_of_a_namespace_are_called_by_both_names(
+async def test_deferred_tools_of_a_namespace_are_found_and_called_by_both_names(
     model: OpenAIResponsesModel, upstream: ChatUpstream, streamed: bool
 ) -> None:
     @function_tool(defer_loading=True)
@@ -337,15 +337,17 @@ async def test_deferred_tools_of_a_namespace_are_called_by_both_names(
         """Finds a person."""
         return f"{name} is here"
 
-    upstream.follow([answer(calls(call("crm__find", '{"name":"Ada"}'))), answer(text("Found."))])
+    searched = answer(calls(call("tool_search", '{"query":"find a person"}')))
+    upstream.follow([searched, answer(calls(call("crm__find", '{"name":"Ada"}'))), answer(text("Found."))])
     tools: list[Tool] = [*tool_namespace(name="crm", description="People.", tools=[find]), ToolSearchTool()]
     result = await run(Agent("Clerk", model=model, tools=tools), "Where is Ada?", streamed=streamed)
     assert result.final_output == "Found."
-    item = result.raw_responses[0].output[0]
+    *search, item = result.raw_responses[0].output
+    assert [one.type for one in search] == ["tool_search_call", "tool_search_output"]
     assert isinstance(item, ResponseFunctionToolCall)
     assert (item.namespace, item.name) == ("crm", "find")
-    assert upstream.requests[1].chat.messages[2].text == "Ada is here"
-    assert upstream.requests[1].chat.messages[1].tool_calls[0].function.name == "crm__find"
+    assert upstream.requests[2].chat.messages[4].text == "Ada is here"
+    assert upstream.requests[2].chat.messages[3].tool_calls[0].function.name == "crm__find"
 
 
 # What goes wrong

@@ -76,15 +76,18 @@ class Toolbox:
         notes: Sequence[str],
         withheld: Sequence[Function] = (),
         hosted: Mapping[str, Tool] = MappingProxyType({}),
-        deferred: Sequence[Deferred] = (),
+        deferred: Sequence[tuple[Function, Deferred]] = (),
     ) -> None:
         self.functions = tuple(functions)
         self.hosted = hosted
-        self._deferred = tuple(deferred)
+        self._deferred = tuple(tool for _, tool in deferred)
+        # A model may call by a name it knows from before, or has guessed.
+        self._later = {function.name: function.target for function, _ in deferred}
         self.choice = choice
         self.notes = tuple(notes)
         self._by_name = {function.name: function for function in functions}
-        self._by_target = {function.target: function.name for function in (*functions, *withheld)}
+        known = (*functions, *withheld, *(function for function, _ in deferred))
+        self._by_target = {function.target: function.name for function in known}
         self._withheld = frozenset(function.name for function in withheld)
 
     @classmethod
@@ -132,7 +135,7 @@ class Toolbox:
     def target_of(self, name: str) -> Target:
         """What a call by this name means; a name nobody declared is passed on as a plain function."""
         function = self._by_name.get(name)
-        return function.target if function is not None else Target("function", name)
+        return function.target if function is not None else self._later.get(name) or Target("function", name)
 
     def found(self, query: str) -> list[Raw]:
         """The declarations of deferred tools that fit."""
@@ -186,7 +189,7 @@ class _Gathering:
         self._again = False
         self._found: set[Target] = set()
         self._deferrable: dict[Target, Deferred] = {}
-        self.deferred: list[Deferred] = []
+        self.deferred: list[tuple[Function, Deferred]] = []
 
     def add(self, tools: Sequence[Tool], *, again: bool = False) -> None:
         """Offer these. `again`: a tool that is there already is no mistake, histories repeat what they added."""
@@ -276,10 +279,13 @@ class _Gathering:
         offered = {function.target for function in self.functions}
         if _SEARCH_TARGET not in offered:
             return
-        hidden = {
-            target: tool for target, tool in self._deferrable.items() if target in offered and target not in self._found
-        }
-        self.deferred = [*hidden.values()]
+        found = self._found
+        self.deferred = [
+            (function, self._deferrable[function.target])
+            for function in self.functions
+            if function.target in self._deferrable and function.target not in found
+        ]
+        hidden = {function.target for function, _ in self.deferred}
         self.functions = [function for function in self.functions if function.target not in hidden]
 
     def _offer(
