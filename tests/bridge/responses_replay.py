@@ -53,7 +53,7 @@ def profile_of(exchange: Recording) -> ResponsesProfile:
 def as_stored(item: Item) -> Item:
     """The item as it comes out of the store for a server that takes items as they are."""
     one = kept(item, "stored")
-    return dataclasses.replace(item, raw=as_sent(one.item.raw, one.added))
+    return dataclasses.replace(item, raw=as_sent(one.raw, one.added))
 
 
 def prompt(body: bytes, past: Sequence[Item] = (), *, parent: str | None = None) -> Prompt:

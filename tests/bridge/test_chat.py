@@ -902,9 +902,14 @@ def test_any_conversation_only_grows_and_every_server_takes_it(data: st.DataObje
         assert body.startswith(before.removesuffix(b"]}"))
         before = body
         # A client that sends everything and one that chains on what is stored ask for the same.
-        stored += [kept(item(**one), f"in_{number}_{place}").item for place, one in enumerate(story.turns[number])]
+        stored += [
+            Item.parse(kept(item(**one), f"in_{number}_{place}").raw) for place, one in enumerate(story.turns[number])
+        ]
         assert sent(prompt(stored, story.opened, **fields), profile) == body
-        stored += [kept(item(**one), f"out_{number}_{place}").item for place, one in enumerate(story.turns[number + 1])]
+        stored += [
+            Item.parse(kept(item(**one), f"out_{number}_{place}").raw)
+            for place, one in enumerate(story.turns[number + 1])
+        ]
 
 
 def test_the_stories_reach_what_they_are_meant_to_reach() -> None:

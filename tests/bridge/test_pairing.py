@@ -180,7 +180,7 @@ def test_a_story_is_accepted_exactly_when_every_call_has_one_output_after_it(sai
         elif fields["type"] == "function_call_output":
             fits &= fields["call_id"] in waiting
             waiting.discard(fields["call_id"])
-    stored = [kept(item, f"item_{number}").item for number, item in enumerate(items(*said[:cut]))]
+    stored = [Item.parse(kept(item, f"item_{number}").raw) for number, item in enumerate(items(*said[:cut]))]
     if fits and not waiting:
         found = paired(stored, items(*said[cut:]))
         assert len(found.items) == len(said)

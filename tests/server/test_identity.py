@@ -115,7 +115,7 @@ def test_different_conversations_and_different_owners_share_nothing() -> None:
 def said(*contents: str) -> list[Item]:
     """Messages as a turn hands them on, that it was just given and that it finds in the store."""
     stored = [kept(item, "msg_1") for item in request_of(input=[user(content) for content in contents]).input]
-    return [Item.parse(as_sent(one.item.raw, one.added)) for one in stored]
+    return [Item.parse(as_sent(one.raw, one.added)) for one in stored]
 
 
 @given(

@@ -191,7 +191,7 @@ async def test_items_come_out_of_the_store_under_their_id_in_the_bytes_they_were
     await keep(
         store,
         "resp_1",
-        input=[json.loads(one.item.raw) for one in stored],
+        input=[json.loads(one.raw) for one in stored],
         output=[said("c", "c")],
         added=bytes(one.added for one in stored),
     )

@@ -106,10 +106,12 @@ class ChatDialect:
             "verbosity": fields.text.verbosity if fields.text is not None else None,
         }
         for name, value in options.items():
-            if name not in profile.options:
-                prompt.ignore({"text.verbosity" if name == "verbosity" else name: value})
-            elif value is not None:
+            if value is None:
+                continue
+            if name in profile.options:
                 body[name] = value
+            else:
+                prompt.ignore({"text.verbosity" if name == "verbosity" else name: value})
         if prompt.wants_logprobs:
             if "logprobs" not in profile.options:
                 raise prompt.without_logprobs()

@@ -78,12 +78,17 @@ def expanded(items: Sequence[Item], unseal: Callable[[str], Envelope | None], *,
     `native`: the upstream speaks this API itself, so a compaction item that is not ours is its own. Raises BadRequest
     for one that nobody here can open (`invalid_encrypted_content`).
     """
+    if _ABOUT_SUMMARIES.isdisjoint([item.type for item in items]):
+        return [*items]
     said = [item for item in items[:-1] if not isinstance(item.view, CompactionTrigger)] + [*items[-1:]]
     for place in reversed(range(len(said))):
         view = said[place].view
         if isinstance(view, Compaction) and not (native and not view.encrypted_content.startswith(PREFIX)):
             return [*_staying(said[:place]), _opened(view, unseal), *said[place + 1 :]]
     return said
+
+
+_ABOUT_SUMMARIES = frozenset(("compaction", "compaction_summary", "compaction_trigger"))
 
 
 def _opened(view: Compaction, unseal: Callable[[str], Envelope | None]) -> Item:

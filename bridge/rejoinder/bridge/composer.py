@@ -342,7 +342,7 @@ class Composer:
         """
         if status == "completed" and self.is_empty:
             raise BrokenStream("the model's answer is empty")
-        if status == "completed" and self._rounds < MAX_ROUNDS and (self._searches() or self._sends_back()):
+        if status == "completed" and self._calls and self._goes_on():
             self.pause(usage)
             return
         self._close_all(status)
@@ -356,6 +356,9 @@ class Composer:
         else:
             response.incomplete_details = responses.IncompleteDetails(reason or "max_output_tokens")
             self.emit(events.Incomplete(self.number(), _encoded(response)))
+
+    def _goes_on(self) -> bool:
+        return self._rounds < MAX_ROUNDS and (self._searches() or self._sends_back())
 
     def _searches(self) -> bool:
         """All the model did last was to look for tools: it goes on with what was found."""

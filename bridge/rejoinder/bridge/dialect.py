@@ -99,7 +99,7 @@ class Prompt:
         asked = self.request.fields.reasoning
         effort = asked.effort if asked is not None else None
         for item in self.items:
-            if isinstance(item.view, ConfigurationUpdate) and item.view.reasoning is not None:
+            if item.view.__class__ is ConfigurationUpdate and item.view.reasoning is not None:
                 effort = _EFFORTS.get(item.view.reasoning.effort, effort)
         return effort
 
@@ -127,7 +127,7 @@ class Prompt:
         text = self.request.fields.text
         wanted = text.format if text is not None else None
         for item in self.items:
-            if isinstance(item.view, ConfigurationUpdate) and item.view.text is not None:
+            if item.view.__class__ is ConfigurationUpdate and item.view.text is not None:
                 wanted = item.view.text.format or wanted
         return wanted
 

@@ -39,7 +39,11 @@ def read_back(items: Sequence[Item], reader: Issuer, keys: Keys, *, native: bool
     Raises BadRequest for a compaction item of another provider.
     """
     back = ReadBack()
+    records: list[Item] = []
     for item in items:
+        if item.view.__class__ not in _LOOKED_AT:
+            back.items.append(item)
+            continue
         match item.view:
             case Reasoning(encrypted_content=str(sealed)) if sealed:
                 if (kept := _kept(item, sealed, reader, keys, back, native=native)) is not None:
@@ -54,16 +58,19 @@ def read_back(items: Sequence[Item], reader: Issuer, keys: Keys, *, native: bool
                     raise unverifiable()
                 back.items.append(_with(item, sealed, original))
             case _:
+                if _is_record(item):
+                    records.append(item)
                 back.items.append(item)
-    if not native:
+    if records and not native:
         # A record of a search that is there, raw, in what was sealed beside it is no loss.
         covered = {id_ for envelope in back.opened.values() for id_ in envelope.calls}
         back.losses.extend(
-            Loss(item.type, item.id, "removed", "no_words")
-            for item in back.items
-            if _is_record(item) and item.id not in covered
+            Loss(item.type, item.id, "removed", "no_words") for item in records if item.id not in covered
         )
     return back
+
+
+_LOOKED_AT = frozenset((Compaction, HostedCall, ImageCall, Reasoning))
 
 
 def unverifiable() -> BadRequest:

@@ -6,10 +6,10 @@ the item kind the client expects. Both directions read the same table.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import Raw
@@ -26,6 +26,7 @@ from rejoinder.wire.tools import (
     Grammar,
     HostedTool,
     LocalShellTool,
+    Mode,
     NamedTool,
     NamespaceTool,
     ShellTool,
@@ -92,13 +93,15 @@ class Toolbox:
 
     @classmethod
     def of(
-        cls, tools: Sequence[Tool], items: Iterable[Item], choice: Choice, hosted: Set[str] = frozenset()
+        cls, tools: Sequence[Tool], items: Sequence[Item], choice: Choice, hosted: Set[str] = frozenset()
     ) -> "Toolbox":
         """Gather what may be called: the request's own tools, then those its history adds, in order. `hosted` are the
         kinds of tools the provider runs on its own side.
 
         Raises Unsupported for a tool nobody here can run.
         """
+        if not tools and isinstance(choice, str) and not any(_adds_tools(item) for item in items):
+            return _WITHOUT_TOOLS[choice]
         gathering = _Gathering(hosted)
         gathering.add(tools)
         for item in items:
@@ -169,6 +172,13 @@ class Toolbox:
             param="tool_choice",
             code="invalid_value",
         )
+
+
+_WITHOUT_TOOLS: Mapping[Mode, Toolbox] = {mode: Toolbox((), mode, ()) for mode in get_args(Mode)}
+
+
+def _adds_tools(item: Item) -> bool:
+    return isinstance(item.view, AdditionalTools | ToolSearchOutput)
 
 
 def hosted_kind(kind: str) -> str:

@@ -48,14 +48,14 @@ from rejoinder.wire.items import (
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-class Text(Struct, frozen=True):
+class Text(Struct, frozen=True, gc=False):
     """`cached` says that the prompt up to here is worth keeping in the provider's cache."""
 
     text: str
     cached: CacheBreakpoint | None = None
 
 
-class Image(Struct, frozen=True):
+class Image(Struct, frozen=True, gc=False):
     """`url` is `https:` or `data:`."""
 
     url: str | None
@@ -64,7 +64,7 @@ class Image(Struct, frozen=True):
     cached: CacheBreakpoint | None = None
 
 
-class File(Struct, frozen=True):
+class File(Struct, frozen=True, gc=False):
     """`data` is a data URL."""
 
     data: str | None

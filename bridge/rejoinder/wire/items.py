@@ -19,7 +19,7 @@ class Audio(Struct, frozen=True):
     format: str
 
 
-class CacheBreakpoint(Struct, frozen=True):
+class CacheBreakpoint(Struct, frozen=True, gc=False):
     """The prompt up to here, this part included, is worth keeping in the provider's cache (objects.md §5)."""
 
     mode: Literal["explicit"]
@@ -390,7 +390,7 @@ _STATUS = Raw(b'"completed"')
 class Kept:
     """An item as it is stored and listed, and which of its fields the client did not send: flags, one bit each."""
 
-    item: Item
+    raw: bytes
     added: int
 
 
@@ -424,7 +424,7 @@ def kept(item: Item, new_id: str) -> Kept:
         part = {"type": kind, "text": item.view.content, **({"annotations": []} if kind == "output_text" else {})}
         fields["content"] = _raw([part])
         added |= _CONTENT
-    return Kept(Item.parse(_ENCODER.encode(fields)), added)
+    return Kept(_ENCODER.encode(fields), added)
 
 
 def listed(raw: bytes) -> bytes:

@@ -56,9 +56,12 @@ def carried(request: CreateRequest, caller: Identity, kept: Mapping[str, str]) -
 
 def _metadata(request: CreateRequest) -> dict[str, str]:
     """The names in `client_metadata`, which Codex repeats there."""
-    found = {}
+    metadata = request.fields.client_metadata
+    found: dict[str, str] = {}
+    if not metadata:
+        return found
     for name in ("session_id", "thread_id"):
-        raw = bytes((request.fields.client_metadata or {}).get(name, b"null"))
+        raw = bytes(metadata.get(name, b"null"))
         if raw.startswith(b'"') and _can_be_a_name(said := _STRING.decode(raw)):
             found[name] = said
     return found

@@ -77,23 +77,30 @@ def prompt_of(request: CreateRequest, said: Lineage, inputs: Sequence[Kept], pla
     if dialect.native:
         # Whoever takes items as they are gets the same bytes now as when they come out of the store.
         normal = {
-            id(item): dataclasses.replace(item, raw=as_sent(one.item.raw, one.added))
+            id(item): dataclasses.replace(item, raw=as_sent(one.raw, one.added))
             for item, one in zip(said.conversation.coming, inputs, strict=True)
         }
         conversation = [normal.get(id(item), item) for item in conversation]
     items = expanded(conversation, place.unseal, native=dialect.native)
     back = read_back(items, place.issuer, place, native=dialect.native)
     parent = said.records[-1] if said.records else None
-    known = parent.identity if parent is not None else {}
+    known = (parent.identity or {}) if parent is not None else {}
     # A response the upstream keeps itself can be referred to, as long as it holds all there is to say.
     whole = parent is not None and parent.upstream == place.provider.name and len(back.items) == len(conversation)
-    prompt = Prompt(
+    toolbox = toolbox_of(request, back.items, place.provider)
+    notes: list[str] = []
+    if not dialect.native:
+        if place.provider.grammar != "pass":
+            _check_grammars(toolbox)
+        notes.extend(f"{name}: unknown or without effect here" for name in request.ignored())
+        notes.extend(toolbox.notes)
+    return Prompt(
         model=place.issuer.model,
         request=request,
         items=back.items,
-        toolbox=Toolbox((), "auto", ()),
+        toolbox=toolbox,
         opened=back.opened,
-        notes=[],
+        notes=notes,
         losses=back.losses,
         parent=parent.upstream_id or None if parent is not None and whole else None,
         coming=len(said.conversation.coming),
@@ -103,22 +110,16 @@ def prompt_of(request: CreateRequest, said: Lineage, inputs: Sequence[Kept], pla
             else carried(request, caller, known)
         ),
     )
-    if dialect.native:
-        return prompt
-    prompt = dataclasses.replace(prompt, toolbox=toolbox_of(prompt, place.provider))
-    if place.provider.grammar != "pass":
-        _check_grammars(prompt.toolbox)
-    prompt.notes.extend(f"{name}: unknown or without effect here" for name in request.ignored())
-    prompt.notes.extend(prompt.toolbox.notes)
-    return prompt
 
 
-def toolbox_of(prompt: Prompt, provider: Provider) -> Toolbox:
-    """The tools of a prompt as its upstream is offered them; one that speaks this API itself reads them as they are."""
-    dialect, request = provider.dialect, prompt.request
-    if dialect.native:
-        return prompt.toolbox
-    return Toolbox.of(request.tools, prompt.items, request.tool_choice, dialect.hosted)
+def toolbox_of(request: CreateRequest, items: Sequence[Item], provider: Provider) -> Toolbox:
+    """The tools of a request, and of what was said, as the upstream is offered them; one that speaks this API itself
+    reads them as they are."""
+    dialect = provider.dialect
+    return _NO_TOOLS if dialect.native else Toolbox.of(request.tools, items, request.tool_choice, dialect.hosted)
+
+
+_NO_TOOLS = Toolbox((), "auto", ())
 
 
 def _check_grammars(toolbox: Toolbox) -> None:

@@ -152,6 +152,8 @@ _TRANSFORMED = ("model_mismatch", "organization_mismatch", "end_user_mismatch", 
 
 def _transformations(losses: Sequence[Loss]) -> list[InputTransformation] | UnsetType:
     """The losses OpenAI has a word for: reasoning that was taken out because it was sealed for somebody else."""
+    if not losses:
+        return UNSET
     return [
         InputTransformation(loss.id, loss.type, loss.action, loss.reason)
         for loss in losses
@@ -187,10 +189,10 @@ async def _answered(
 
 def _resumed(prompt: Prompt, provider: Provider, out: Composer) -> Prompt:
     """The prompt that goes on where the answer paused; a search may have found further tools."""
-    prompt = dataclasses.replace(prompt, items=[*prompt.items, *out.resume()])
-    prompt = dataclasses.replace(prompt, toolbox=toolbox_of(prompt, provider))
-    out.offer(prompt.toolbox)
-    return prompt
+    items = [*prompt.items, *out.resume()]
+    toolbox = toolbox_of(prompt.request, items, provider)
+    out.offer(toolbox)
+    return dataclasses.replace(prompt, items=items, toolbox=toolbox)
 
 
 async def _asked_again(
@@ -239,17 +241,21 @@ async def _compacted(
     prompt: Prompt, place: Place, out: Composer, sink: Sink, begin: Callable[[], None], attempts: Attempts
 ) -> Prompt:
     """The prompt with a summary in the place of what was said: written by the model itself, reported as an item."""
+    request = summary_request(prompt.request)
     asking = dataclasses.replace(
-        prompt, request=summary_request(prompt.request), items=summary_items(prompt.items), parent=None
+        prompt,
+        request=request,
+        items=summary_items(prompt.items),
+        toolbox=toolbox_of(request, prompt.items, place.provider),
+        parent=None,
     )
-    asking = dataclasses.replace(asking, toolbox=toolbox_of(asking, place.provider))
     begin()
     out.compacting()
     await sink.send(out.drain())
     listener = place.composer(asking, echo(asking.request, response_id="", created_at=0))
     await _asked_again(asking, place, listener, Discard(), lambda: None, attempts)
-    if listener.response.usage is not None:
-        out.spend(listener.response.usage)
+    assert listener.response.usage is not None, "an answer that is whole is counted"
+    out.spend(listener.response.usage)
     sealed = place.seal(sealed_summary(summary_of(listener.response)))
     out.compacted(sealed)
     items = expanded([*prompt.items, *out.resume()], place.unseal, native=place.provider.dialect.native)
@@ -303,15 +309,19 @@ def _record(
         created_at=response.created_at,
         status=response.status,
         response=bytes(last.response),
-        input=[one.item.raw for one in inputs],
+        input=[one.raw for one in inputs],
         output=[_ENCODER.encode(item) for item in response.output],
         model=prompt.model,
         upstream=place.provider.name,
         upstream_id=out.provider_id or "",
         added=bytes(one.added for one in inputs),
-        identity={name: value for name, value in msgspec.structs.asdict(prompt.identity).items() if value},
-        attempts=attempts.failed,
+        identity=_named(prompt.identity),
+        attempts=tuple(attempts.failed),
     )
+
+
+def _named(who: Identity) -> dict[str, str] | None:
+    return {name: value for name, value in msgspec.structs.asdict(who).items() if value} if who != NOBODY else None
 
 
 async def _kept(

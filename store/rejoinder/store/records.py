@@ -55,8 +55,8 @@ class Record(msgspec.Struct, frozen=True, eq=False, weakref=True, omit_defaults=
     upstream: str = ""  # which upstream answered
     upstream_id: str = ""  # what that upstream calls the response, where it keeps it
     added: bytes = b""  # for each input item, one byte of flags: what the client did not send (wire.items.as_sent)
-    identity: dict[str, str] = {}  # session, thread and cache key its client goes by
-    attempts: list[Attempt] = []  # what was tried before
+    identity: dict[str, str] | None = None  # session, thread and cache key its client goes by
+    attempts: tuple[Attempt, ...] = ()  # what was tried before
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True):
