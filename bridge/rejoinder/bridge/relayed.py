@@ -153,7 +153,7 @@ class RelayedItem:
             item = {"id": self._id, **item}
         if self._call_id is not None:
             item["call_id"] = self._call_id
-        if len(sealed := item.get("encrypted_content", _NOTHING)) > 4:
+        if bytes(sealed := item.get("encrypted_content", _NOTHING)) not in (b"null", b'""'):
             item["encrypted_content"] = _raw(self._out.sign(_STRING.decode(sealed)))
         if self.kind in ("message", "function_call"):
             item.setdefault("status", _raw(status))
