@@ -16,6 +16,8 @@ from rejoinder.server.services import Services
 from rejoinder.wire.errors import BadRequest
 from tests.bridge.grammar import judged
 from tests.server.site import WEATHER, Json, Listener, closing, request_of, said, services_in, user
+from tests.upstreams.anthropic import AnthropicUpstream
+from tests.upstreams.anthropic_script import found, search_results, server_call
 from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.script import Answer, HttpError, Step, Trouble, answer, call, calls, death, text, thought
 
@@ -316,6 +318,44 @@ async def test_a_model_that_writes_no_summary_fails_the_turn(provider: ChatUpstr
     provider.follow([answer(thought("hm"), calls(call("weather", "{}")))])
     response, _ = await heard(services, input=[user("hi"), {"type": "compaction_trigger"}], tools=[WEATHER])
     assert (response["status"], response["error"]["code"]) == ("failed", "server_error")
+
+
+async def test_a_summary_that_pauses_is_written_to_its_end(tmp_path: Path) -> None:
+    searching = server_call("web_search", '{"query":"hello"}')
+    paused = answer(text("They said "), searching, finish="pause_turn")
+    steps = [paused, answer(search_results(found("https://a.test")), text("hello.")), answer(text("Hello."))]
+    with AnthropicUpstream(steps) as upstream:
+        async with closing(services_in(tmp_path, upstream.base_url, dialect="anthropic")) as services:
+            history = [user("hello"), {"type": "compaction_trigger"}]
+            response, _ = await heard(services, input=history)
+            [item] = response["output"]
+            assert item["type"] == "compaction"
+            assert response["usage"]["output_tokens"] == 14, "both requests are paid for"
+            await said(services, input=[item, user("And now?")])
+        assert upstream.objections == []
+        sent = upstream.requests[-1].anthropic
+        assert compaction.PREAMBLE + "They said hello." in [sent.instructions, *(one.text for one in sent.messages)]
+
+
+async def test_the_tools_after_a_summary_are_those_of_the_next_turn(provider: ChatUpstream, services: Services) -> None:
+    provider.follow(
+        [
+            answer(calls(call("tool_search", '{"query":"flight"}'))),
+            answer(text("x" * 9000)),
+            answer(text("Long.")),
+            answer(text("Yes.")),
+            answer(text("Still.")),
+        ]
+    )
+    compacting: Json = [{"type": "compaction", "compact_threshold": 1000}]
+    fields = {"tools": TOOLS, "context_management": compacting}
+    first = await said(services, input="hi", **fields)
+    second = await said(services, input="Did you?", previous_response_id=first["id"], **fields)
+    assert [item["type"] for item in second["output"]] == ["compaction", "message"]
+    await said(services, input="Still?", previous_response_id=second["id"], **fields)
+    before, after = (json.loads(request.body) for request in provider.requests[-2:])
+    assert after["tools"] == before["tools"], "what was found is to be found again"
+    assert after["messages"][: len(before["messages"])] == before["messages"]
 
 
 async def test_a_summary_of_what_no_longer_fits_is_made_of_what_does(

@@ -42,7 +42,7 @@ from rejoinder.server.upstream import whole
 from rejoinder.store import Missing, Record, StoreError
 from rejoinder.wire.errors import BadFrame
 from rejoinder.wire.events import Event, Lifecycle
-from rejoinder.wire.items import Kept
+from rejoinder.wire.items import Item, Kept
 from rejoinder.wire.request import CreateRequest
 from rejoinder.wire.responses import InputTransformation, Usage
 
@@ -180,19 +180,25 @@ async def _answered(
                 return
             if wanted(prompt.request, prompt.items):
                 prompt = await _compacted(prompt, place, out, sink, begin, attempts)
-        while True:
-            prompt = await _asked_again(prompt, place, out, sink, begin, attempts)
-            if not out.paused:
-                return
-            prompt = _resumed(prompt, place.provider, out)
+        await _asked_on(prompt, place, out, sink, begin, attempts)
 
 
-def _resumed(prompt: Prompt, provider: Provider, out: Composer) -> Prompt:
-    """The prompt that goes on where the answer paused; a search may have found further tools."""
-    items = [*prompt.items, *out.resume()]
+async def _asked_on(
+    prompt: Prompt, place: Place, out: Composer, sink: Sink, begin: Callable[[], None], attempts: Attempts
+) -> None:
+    """Ask until the answer is over, each time on from where it paused."""
+    while True:
+        prompt = await _asked_again(prompt, place, out, sink, begin, attempts)
+        if not out.paused:
+            return
+        prompt = _after(prompt, [*prompt.items, *out.resume()], place.provider, out)
+
+
+def _after(prompt: Prompt, items: Sequence[Item], provider: Provider, out: Composer) -> Prompt:
+    """The prompt that goes on after these items: a search among them may have found further tools."""
     toolbox = toolbox_of(prompt.request, items, provider)
     out.offer(toolbox)
-    return dataclasses.replace(prompt, items=items, toolbox=toolbox)
+    return dataclasses.replace(prompt, items=items, toolbox=toolbox, parent=None)
 
 
 async def _asked_again(
@@ -253,13 +259,13 @@ async def _compacted(
     out.compacting()
     await sink.send(out.drain())
     listener = place.composer(asking, echo(asking.request, response_id="", created_at=0))
-    await _asked_again(asking, place, listener, Discard(), lambda: None, attempts)
-    assert listener.response.usage is not None, "an answer that is whole is counted"
+    await _asked_on(asking, place, listener, Discard(), lambda: None, attempts)
+    assert listener.response.usage is not None, "an answer that is over is counted"
     out.spend(listener.response.usage)
     sealed = place.seal(sealed_summary(summary_of(listener.response)))
     out.compacted(sealed)
     items = expanded([*prompt.items, *out.resume()], place.unseal, native=place.provider.dialect.native)
-    return dataclasses.replace(prompt, items=items, parent=None)
+    return _after(prompt, items, place.provider, out)
 
 
 async def _asked(prompt: Prompt, place: Place, out: Composer, sink: Sink, begin: Callable[[], None]) -> None:
