@@ -337,6 +337,17 @@ async def test_a_summary_that_pauses_is_written_to_its_end(tmp_path: Path) -> No
         assert compaction.PREAMBLE + "They said hello." in [sent.instructions, *(one.text for one in sent.messages)]
 
 
+async def test_a_summary_that_is_cut_off_is_said_to_be(provider: ChatUpstream, services: Services) -> None:
+    provider.follow([answer(text("They sa"), finish="length"), answer(text("Hello again."))])
+    listener = Listener()
+    order = request_of(input=[user("hello"), {"type": "compaction_trigger"}], stream=True)
+    outcome = await turn.run(order, listener, services, owner="local")
+    assert outcome.notes == ["compaction: the summary was cut off (max_output_tokens)"]
+    [item] = json.loads(bytes(outcome.response))["output"]
+    await said(services, input=[item, user("And now?")])
+    assert provider.requests[-1].chat.messages[0].text == compaction.PREAMBLE + "They sa"
+
+
 async def test_the_tools_after_a_summary_are_those_of_the_next_turn(provider: ChatUpstream, services: Services) -> None:
     provider.follow(
         [

@@ -262,6 +262,11 @@ async def _compacted(
     await _asked_on(asking, place, listener, Discard(), lambda: None, attempts)
     assert listener.response.usage is not None, "an answer that is over is counted"
     out.spend(listener.response.usage)
+    for said in listener.notes:
+        out.note(said)
+    if (cut := listener.response.incomplete_details) is not None:
+        # Half a summary says more than none, and without it a conversation that has become too long is stuck.
+        out.note(f"compaction: the summary was cut off ({cut.reason})")
     sealed = place.seal(sealed_summary(summary_of(listener.response)))
     out.compacted(sealed)
     items = expanded([*prompt.items, *out.resume()], place.unseal, native=place.provider.dialect.native)
