@@ -9,11 +9,12 @@ import pytest
 from rejoinder.store.backend import Backend, Change
 from rejoinder.store.disk import DiskBackend
 from rejoinder.store.errors import Conflict, DamagedRecord, StoreError
+from rejoinder.store.volatile import VolatileBackend
 
 
-@pytest.fixture(params=["disk"])
+@pytest.fixture(params=["disk", "volatile"])
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
-    backend = DiskBackend(tmp_path / "store")
+    backend: Backend = DiskBackend(tmp_path / "store") if request.param == "disk" else VolatileBackend()
     yield backend
     await backend.close()
 
@@ -112,6 +113,14 @@ async def test_a_walk_ends_where_no_key_is_named_and_where_none_exists(backend: 
     assert visited == ["a"]
 
 
+async def test_the_keys_of_a_range_come_in_order_and_as_many_as_are_wanted(backend: Backend) -> None:
+    await backend.commit(Change(dict.fromkeys(["b/2", "a", "b/10", "b/1", "c", "b0"], b"")))
+    assert await backend.keys("b/", "b/\x7f", 10) == ["b/1", "b/10", "b/2"]
+    assert await backend.keys("b/10", "b/\x7f", 1) == ["b/10"]
+    assert await backend.keys("", "\x7f", 10) == ["a", "b/1", "b/10", "b/2", "b0", "c"]
+    assert await backend.keys("d", "\x7f", 10) == []
+
+
 async def test_what_follow_raises_reaches_the_caller(backend: Backend) -> None:
     await backend.commit(Change({"a": b"1"}))
 
@@ -154,5 +163,7 @@ async def test_a_closed_backend_says_so(backend: Backend) -> None:
         await backend.get(["a"])
     with pytest.raises(StoreError, match="closed"):
         await backend.walk(["a"], lambda key, value: ())
+    with pytest.raises(StoreError, match="closed"):
+        await backend.keys("", "\x7f", 1)
     with pytest.raises(StoreError, match="closed"):
         await backend.probe()

@@ -453,7 +453,7 @@ async def test_deleted_bytes_leave_the_files(directory: Path) -> None:
     async with opened(directory) as backend:
         await backend.commit(Change({"before": os.urandom(500), "a": secret, "large": large, "after": b"v"}))
         assert secret in content(directory)
-        await backend.commit(Change(deletes=["a", "large"]))
+        await backend.commit(Change(deletes=["a", "large"], erase=True))
         left = content(directory)
         pieces = [secret[:16], secret[-16:], *(large[n : n + 16] for n in range(0, len(large) - 16, 1000))]
         assert [piece for piece in pieces if piece in left] == []
@@ -471,7 +471,7 @@ async def test_bytes_that_a_reader_keeps_in_the_log_are_not_called_gone(director
             database.execute("BEGIN")
             database.execute("SELECT * FROM Cache").fetchall()
             with pytest.raises(StoreError, match="a reader keeps the bytes"):
-                await backend.commit(Change(deletes=["a"]))
-        await backend.commit(Change(deletes=["b"]))
+                await backend.commit(Change(deletes=["a"], erase=True))
+        await backend.commit(Change(deletes=["b"], erase=True))
         assert (directory / "cache.db-wal").stat().st_size == 0
         assert await backend.get(["a", "b"]) == [None, None]

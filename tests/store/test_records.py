@@ -15,7 +15,8 @@ import pytest
 from rejoinder.store.backend import Change
 from rejoinder.store.disk import DiskBackend
 from rejoinder.store.errors import DamagedRecord, Missing, Refused, StoreError
-from rejoinder.store.records import Attempt, Record, Store
+from rejoinder.store.record import Attempt, Record
+from rejoinder.store.records import Store
 from rejoinder.store.values import seal
 
 A = "a" * 32

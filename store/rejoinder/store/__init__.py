@@ -3,7 +3,8 @@
 from rejoinder.store.backend import Backend, Change
 from rejoinder.store.disk import DiskBackend
 from rejoinder.store.errors import Conflict, DamagedRecord, Missing, Refused, StoreError
-from rejoinder.store.records import Attempt, Record, Store
+from rejoinder.store.record import Attempt, Record
+from rejoinder.store.records import Store
 from rejoinder.store.urls import open_store
 
 __all__ = [

@@ -21,6 +21,8 @@ class Change:
     expect: Mapping[str, bytes | None] = field(default_factory=dict)
     # Keys that must exist, whatever their value is.
     present: Collection[str] = ()
+    # Whether what is deleted must not be readable on the disk afterwards, which takes longer.
+    erase: bool = False
 
 
 class Backend(Protocol):
@@ -40,6 +42,9 @@ class Backend(Protocol):
         walk ends when it answers none, or when none of them exists. `follow` is called off the event loop, outside of
         any transaction; what it raises ends the walk and reaches the caller. Raises `DamagedRecord`.
         """
+
+    async def keys(self, first: str, end: str, limit: int) -> list[str]:
+        """The keys from `first` on and before `end`, in the order of their bytes, `limit` of them at most."""
 
     async def commit(self, change: Change) -> None:
         """Apply `change` and return when it is durable. Raises `Conflict` when its conditions do not hold.

@@ -125,6 +125,9 @@ class DiskBackend:
     async def walk(self, keys: Sequence[str], follow: Callable[[str, bytes], Sequence[str]]) -> None:
         await self._in_reader(lambda: self._follow(keys, follow))
 
+    async def keys(self, first: str, end: str, limit: int) -> list[str]:
+        return await self._in_reader(lambda: keys_in(self._database, first, end, limit))
+
     async def commit(self, change: Change) -> None:
         self._refuse_when_closed()
         loop = asyncio.get_running_loop()
@@ -278,7 +281,7 @@ class DiskBackend:
         """The outcomes, after a look at whether what was committed is where it will be looked for, or is gone."""
         try:
             self._check_place()
-            if any(pending.change.deletes for pending in group):
+            if any(pending.change.erase for pending in group):
                 self._erase()
         except (OSError, sqlite3.Error, StoreError) as exc:
             return [outcome or _write_failure(exc) for outcome in outcomes]
@@ -299,6 +302,15 @@ class DiskBackend:
         self._cache.reset("sqlite_wal_checkpoint", "TRUNCATE", update=False)
         if self._log.stat().st_size:
             raise StoreError("deleted, but a reader keeps the bytes in the write-ahead log for now")
+
+
+def keys_in(database: Path, first: str, end: str, limit: int) -> list[str]:
+    """The keys of a range; diskcache walks over all of them or none, so its table is asked itself."""
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT key FROM Cache WHERE key >= ? AND key < ? ORDER BY key LIMIT ?", (first, end, limit)
+        )
+        return [key for (key,) in rows if type(key) is str]
 
 
 def _started(name: str, work: Callable[[], None]) -> threading.Thread:

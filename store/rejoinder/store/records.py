@@ -2,82 +2,61 @@
 
 Each response is one record, which holds its own turn only; `parent` leads to the turn before. A history is the walk
 from a record to its root, so a turn costs the same however long the conversation is, and forks share what they have
-in common.
+in common. What the rows are called is in `keys.py`.
 
-    <owner>/response/<id>     a record that can be found
-    <owner>/ghost/<id>        a deleted record with living descendants: part of their history, and of nothing else
-    <owner>/children/<id>     how many records, living or ghosts, name it as their parent; absent for none
-    <owner>/item/<hash>       the response that holds an item whose id does not say so itself
-
-`<owner>` is the SHA-256 of whatever names the owner, so it has one width and nothing a client sends can end it early.
 Deletion (reliability.md F17) turns a record with children into a ghost, and removes one without; where that took the
 last child of a ghost, the ghost goes too, and so on upwards. Each of these is one change, conditional on every count
 and state it was planned with: whoever comes second plans again.
+
+A record that is not finished has a row of its own in `run/`, and every change of it, its last one too, is conditional
+on that row: the first terminal status wins (P3), and nobody writes to what was deleted.
+
+A record expires when it says so, unless somebody built on it later (F18): it is invisible from then on, and `sweep`
+deletes it `GRACE` later.
 """
 
 import asyncio
-import hashlib
+import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio.to_thread
 import msgspec
 from msgspec import structs
 
+from rejoinder.store import keys
 from rejoinder.store.backend import Backend, Change
 from rejoinder.store.errors import Conflict, DamagedRecord, Missing, Refused
 from rejoinder.store.memory import Memory
+from rejoinder.store.record import ITEMS, Record, decoded, encoded, item_id, without_hidden
 from rejoinder.store.values import seal, unseal
 
-
-class Attempt(msgspec.Struct, frozen=True):
-    """A request to an upstream that failed before the one that was answered. `waited` is in seconds."""
-
-    status: int
-    code: str
-    waited: float
+GRACE = 24 * 3600
+"""Seconds between the moment a record can no longer be seen and its removal (reliability.md §2)."""
 
 
-class Record(msgspec.Struct, frozen=True, eq=False, weakref=True, omit_defaults=True):
-    """One response and what it was asked. Records only grow: a new field has a default."""
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A name that leads to a record as a child would: what it leads to stays. `becomes` is the row under `key` once it
+    leads to the record it is saved with, `was` the row it has until then; that one leads to the record's parent."""
 
-    id: str  # resp_…
-    parent: str | None  # previous_response_id
-    created_at: int  # Unix seconds
-    status: str  # completed | incomplete | failed
-    response: bytes  # the final Response object as JSON, exactly as it is sent
-    input: list[bytes]  # this turn's own input items, JSON each, in order, every one with an id
-    output: list[bytes]  # the output items, JSON each
-    model: str = ""  # the model's name at the upstream
-    upstream: str = ""  # which upstream answered
-    upstream_id: str = ""  # what that upstream calls the response, where it keeps it
-    added: bytes = b""  # for each input item, one byte of flags: what the client did not send (wire.items.as_sent)
-    identity: dict[str, str] | None = None  # session, thread and cache key its client goes by
-    attempts: tuple[Attempt, ...] = ()  # what was tried before
-
-
-class _Stored(msgspec.Struct, frozen=True, array_like=True):
-    """A record as it is written. `derived`: its output is left out, since it stands, byte for byte, in the response."""
-
-    record: Record
-    derived: bool
-
-
-class _Answer(msgspec.Struct):
-    output: list[msgspec.Raw]
-
-
-class _Named(msgspec.Struct):
-    id: str
+    key: str
+    was: bytes | None
+    becomes: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    """A record at hand. `until` is when it expires, `least` the soonest that it or anything it builds on does."""
+
     record: Record
     living: bool
+    until: float
+    least: float = 0.0
 
 
 @dataclass(slots=True)
@@ -91,13 +70,8 @@ class _Plan:
     touched: list[str] = field(default_factory=list)
 
     def change(self) -> Change:
-        return Change(self.puts, self.deletes, self.expect, self.present)
+        return Change(self.puts, self.deletes, self.expect, self.present, erase=True)
 
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Stored)
-_answer = msgspec.json.Decoder(_Answer)
-_named = msgspec.json.Decoder(_Named)
 
 _RESPONSE_ID = re.compile(r"resp_[0-9A-Za-z]{1,128}")
 # Ids minted here carry their response's id: `<prefix>_<32 hex digits><suffix>`.
@@ -108,16 +82,29 @@ _LARGE = 128 * 1024
 # What a record costs in memory beside its payload, roughly.
 _OVERHEAD = 1024
 _COUNTS = 8192
+_PAGE = 500
+
+NOTHING = Change()
 
 
 class Store:
-    """Records over a backend. `memory` bounds the decoded records that are kept at hand, in bytes of payload.
+    """Records over a backend. `memory` bounds the decoded records that are kept at hand, in bytes of payload; `ttl` is
+    how long a record is kept at least, in seconds, None for ever.
 
     A record that is at hand is the same object each time, so what is derived from it can be kept beside it.
     """
 
-    def __init__(self, backend: Backend, *, memory: int = 32 * 2**20) -> None:
-        self._backend = backend
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        memory: int = 32 * 2**20,
+        ttl: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.backend = backend
+        self._ttl = ttl
+        self._clock = clock
         self._memory: Memory[tuple[str, str], _Kept] = Memory(memory)
         # The last value known, or handed in, of children counts. A hint: the commit compares, and a miss is mended.
         self._counts: Memory[str, bytes] = Memory(_COUNTS)
@@ -127,72 +114,108 @@ class Store:
 
     @property
     def location(self) -> Path:
-        return self._backend.location
+        return self.backend.location
 
-    async def save(self, record: Record, *, owner: str) -> None:
+    async def save(
+        self, record: Record, *, owner: str, heading: Heading | None = None, beside: Change = NOTHING
+    ) -> None:
         """Keep `record`; it is durable when this returns (reliability.md P1, P2).
 
+        `heading` is a name that leads to its parent and is to lead to it; `beside` is committed together with it.
         Raises `Missing` when its parent is not there (any more), `Refused` when its id is taken (P3) or an item has
-        none, `StoreError` when it could not be written.
+        none, `Conflict` when what `heading` or `beside` expect is not so, `StoreError` when it could not be written.
         """
         if record.parent is not None and not _RESPONSE_ID.fullmatch(record.parent):
             raise _missing(record.parent)
-        tenant = _tenant(owner)
-        key = _living(tenant, record.id)
-        puts = {**_index(tenant, record), key: await _sealed(key, record)}
-        absent: dict[str, bytes | None] = {key: None, _ghost(tenant, record.id): None}
+        tenant = keys.tenant_of(owner)
+        record = self._dated(record)
+        key = keys.ghost(tenant, record.id) if record.status == ITEMS else keys.living(tenant, record.id)
+        puts = {**_index(tenant, record), key: await _sealed(key, record), **beside.puts}
+        expect = {**dict.fromkeys((key, keys.ghost(tenant, record.id))), **beside.expect}
+        plan = Change(puts, beside.deletes, expect, beside.present)
         epoch = self._epoch
-        if record.parent is None:
-            try:
-                await self._backend.commit(Change(puts, expect=absent))
-            except Conflict:
-                raise _taken(record.id) from None
+        least = math.inf
+        if heading is not None:
+            await self._commit_new(tenant, record, _under(tenant, record, heading, plan))
+        elif record.parent is None:
+            await self._commit_new(tenant, record, plan)
         else:
-            await self._adopt(tenant, record, record.parent, puts, absent)
-        self._remember(tenant, _Kept(record, living=True), epoch)
+            least = await self._adopt(tenant, record, record.parent, plan)
+        until = _until(record)
+        self._remember(tenant, _Kept(record, record.status != ITEMS, until, min(until, least)), epoch)
+
+    async def replace(
+        self, record: Record, *, owner: str, heading: Heading | None = None, beside: Change = NOTHING
+    ) -> None:
+        """Write an unfinished record again; it is durable when this returns, and finished if its status says so.
+
+        Raises `Refused` when it is finished already (P3), `Missing` when it was deleted, `Conflict` and `StoreError` as
+        `save`. `beside` can add what is written with it.
+        """
+        tenant = keys.tenant_of(owner)
+        record = self._dated(record)
+        key, run = keys.living(tenant, record.id), keys.run(tenant, record.id)
+        puts = {**_index(tenant, record), key: await _sealed(key, record), **beside.puts}
+        deletes = [*beside.deletes, *([] if record.is_unfinished else [run])]
+        plan = Change(puts, deletes, beside.expect, [key, run, *beside.present])
+        if heading is not None:
+            plan = _under(tenant, record, heading, plan)
+        try:
+            await self.backend.commit(plan)
+        except Conflict:
+            home, still = await self._rows(key, run)
+            if home is None:
+                raise _missing(record.id) from None
+            if still is None:
+                raise _taken(record.id) from None
+            raise
+        finally:
+            self._forget(tenant, [record.id])
+
+    async def append(self, response_id: str, beside: Change, *, owner: str) -> None:
+        """Commit something that belongs to an unfinished record. Raises `Refused` when it is not unfinished."""
+        run = keys.run(keys.tenant_of(owner), response_id)
+        try:
+            await self.backend.commit(Change(beside.puts, beside.deletes, beside.expect, [run, *beside.present]))
+        except Conflict:
+            raise _taken(response_id) from None
 
     async def get(self, response_id: str, *, owner: str) -> Record:
         """Raises `Missing`, `DamagedRecord`."""
-        tenant = _tenant(owner)
+        tenant = keys.tenant_of(owner)
         epoch = self._epoch
         kept = self._memory.get((tenant, response_id))
         if kept is None:
-            [kept] = await self._load(tenant, response_id, leaf=response_id, ancestors=False)
-        if not kept.living:
+            [kept] = await self._load(tenant, response_id, leaf=response_id)
+        if not kept.living or kept.until <= self._clock():
             raise _missing(response_id)
         return self._remember(tenant, kept, epoch)
 
     async def lineage(self, response_id: str, *, owner: str) -> Sequence[Record]:
         """The record and all it builds on, oldest first (P4). Raises `Missing`, and `DamagedRecord` for any of them."""
-        tenant = _tenant(owner)
-        epoch = self._epoch
-        chain: list[_Kept] = []
-        wanted: str | None = response_id
-        while wanted is not None:
-            kept = self._memory.get((tenant, wanted))
-            if kept is None:
-                chain += await self._load(tenant, wanted, leaf=response_id, ancestors=True)
-                break
-            if not (chain or kept.living):
-                raise _missing(response_id)
-            chain.append(kept)
-            wanted = kept.record.parent
-        # The oldest first, so that a history is forgotten from its far end.
-        return [self._remember(tenant, kept, epoch) for kept in reversed(chain)]
+        tenant = keys.tenant_of(owner)
+        chain = await self._chain(tenant, response_id)
+        if chain[-1].until <= self._clock():
+            raise _missing(response_id)
+        return _records(chain)
 
-    async def find_item(self, item_id: str, *, owner: str) -> bytes:
+    async def history(self, head: str, *, owner: str) -> Sequence[Record]:
+        """The same for a record that a conversation leads to: it may be one that cannot be found by its id."""
+        return _records(await self._chain(keys.tenant_of(owner), head, ghosts=True))
+
+    async def find_item(self, wanted: str, *, owner: str) -> bytes:
         """An input or output item of a living record. Raises `Missing`, `DamagedRecord`.
 
         An id that a client used in several responses belongs to the one saved last.
         """
-        home = _home(item_id)
-        if home is not None and (item := await self._item(home, item_id, owner)) is not None:
+        home = _home(wanted)
+        if home is not None and (item := await self._item(home, wanted, owner)) is not None:
             return item
-        key = _entry(_tenant(owner), item_id)
+        key = keys.entry(keys.tenant_of(owner), wanted)
         [entry] = await self._rows(key)
         if entry is not None:
-            home = _opened(key, entry).decode()
-            if (item := await self._item(home, item_id, owner)) is not None:
+            home = opened(key, entry).decode()
+            if (item := await self._item(home, wanted, owner)) is not None:
                 return item
         raise Missing("no such item for this owner")
 
@@ -201,56 +224,178 @@ class Store:
 
         Once begun it is finished, also when the one who asked is gone: memory and disk must not part.
         """
-        deletion = asyncio.create_task(self._delete(_tenant(owner), response_id))
-        self._deletions.add(deletion)
-        deletion.add_done_callback(self._deletions.discard)
-        await asyncio.shield(deletion)
+        tenant = keys.tenant_of(owner)
+        await self._to_the_end(self._delete(tenant, response_id, lambda kept: kept.until > self._clock()))
+
+    async def release(self, heading: Heading, head: str | None, *, owner: str) -> None:
+        """Remove a name that led to `head`, and what was kept only for it. Raises `Conflict` if it leads elsewhere."""
+        await self._to_the_end(self._release(keys.tenant_of(owner), heading, head))
+
+    async def sweep(self, *, most: float = 1.0, least: int = 0) -> int:
+        """Delete what has been expired for `GRACE`, and give the number of records that went.
+
+        Nothing is deleted, and `Refused` raised, when that would be more than the share `most` of all records, and more
+        than `least` of them: then the clock is more likely wrong than the records are old (reliability.md §2).
+        """
+        gone = self._clock() - GRACE
+        expired: list[tuple[str, str]] = []
+        count = 0
+        async for tenant, response_id, record in self.records():
+            count += 1
+            if record is not None and _until(record) <= gone:
+                expired.append((tenant, response_id))
+        expired = [place for place in expired if await self._is_over(*place, gone)]
+        if len(expired) > max(least, most * count):
+            raise Refused(f"{len(expired)} of {count} records are due to be removed, which is more than is likely")
+        for tenant, response_id in expired:
+            with suppress(Missing, DamagedRecord):  # gone meanwhile, or for `verify` to tell
+                await self._to_the_end(self._delete(tenant, response_id, lambda kept: kept.until <= gone))
+        return len(expired)
+
+    async def records(self) -> AsyncIterator[tuple[str, str, Record | None]]:
+        """Every living record of every owner: the owner as keys have it, the record's id, and the record, None where it
+        cannot be read."""
+        async for key in self.every_key():
+            tenant, _, rest = key.partition("/")
+            kind, _, response_id = rest.partition("/")
+            if kind == "response":
+                try:
+                    [value] = await self.backend.get([key])
+                    record = None if value is None else await anyio.to_thread.run_sync(decoded, key, value)
+                except DamagedRecord:
+                    record = None
+                yield tenant, response_id, record
+
+    async def every_key(self, prefix: str = "") -> AsyncIterator[str]:
+        """The keys that begin with `prefix`, in their order. Changes meanwhile may be seen or not."""
+        first, end = prefix, keys.behind(prefix)
+        while page := await self.backend.keys(first, end, _PAGE):
+            for key in page:
+                yield key
+            first = f"{page[-1]}\x00"
 
     async def probe(self) -> None:
         """Raises `StoreError` when what is written now would not be found again."""
-        await self._backend.probe()
+        await self.backend.probe()
 
     async def close(self) -> None:
         await asyncio.gather(*self._deletions, return_exceptions=True)
-        await self._backend.close()
+        await self.backend.close()
 
-    async def _adopt(
-        self, tenant: str, record: Record, parent: str, puts: dict[str, bytes], absent: dict[str, bytes | None]
-    ) -> None:
-        """Commit a record together with its place among its parent's children."""
-        home, count_key = _living(tenant, parent), _children(tenant, parent)
+    async def _to_the_end(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._deletions.add(task)
+        task.add_done_callback(self._deletions.discard)
+        await asyncio.shield(task)
+
+    def _dated(self, record: Record) -> Record:
+        if self._ttl is None or record.status == ITEMS or record.is_unfinished:
+            return record
+        return structs.replace(record, expires_at=int(self._clock() + self._ttl))
+
+    async def _commit_new(self, tenant: str, record: Record, plan: Change) -> None:
+        try:
+            await self.backend.commit(plan)
+        except Conflict:
+            await self._refuse_taken(tenant, record.id)
+            raise
+
+    async def _refuse_taken(self, tenant: str, record_id: str) -> None:
+        if any(await self._rows(keys.living(tenant, record_id), keys.ghost(tenant, record_id))):
+            raise _taken(record_id) from None
+
+    async def _adopt(self, tenant: str, record: Record, parent: str, plan: Change) -> float:
+        """Commit a record together with its place among its parent's children. Returns when the first of those it
+        builds on expires."""
+        home, count_key = keys.living(tenant, parent), keys.children(tenant, parent)
+        renewed, least = await self._renewed(tenant, parent)
+        puts = {
+            **plan.puts,
+            **{keys.until(tenant, id): _number(keys.until(tenant, id), until) for id, until in renewed},
+        }
         while True:
             count = self._counts.get(count_key)
-            raised = _counted(count_key, _count(count_key, count) + 1)
+            raised = _number(count_key, _count(count_key, count) + 1)
             # Told before it is done: a fork that is saved meanwhile stands behind us in the queue and counts on.
             self._counts.put(count_key, raised)
+            change = Change(
+                {**puts, count_key: raised}, plan.deletes, {**plan.expect, count_key: count}, [home, *plan.present]
+            )
             try:
-                await self._backend.commit(
-                    Change({**puts, count_key: raised}, (), {**absent, count_key: count}, [home])
-                )
+                await self.backend.commit(change)
             except Conflict:
-                await self._look_again(tenant, record.id, parent)
+                if not await self._look_again(tenant, record.id, parent, count):
+                    raise
             else:
-                return
+                self._renew(tenant, renewed)
+                return least
 
-    async def _look_again(self, tenant: str, record_id: str, parent: str) -> None:
-        """Why a record was not taken: raises what cannot be mended, and learns the count that was wrong."""
-        count_key = _children(tenant, parent)
+    async def _look_again(self, tenant: str, record_id: str, parent: str, expected: bytes | None) -> bool:
+        """Why a record was not taken: raises what cannot be mended, learns the count, and says whether that was it."""
+        count_key = keys.children(tenant, parent)
         self._counts.drop(count_key)
-        taken, ghost, home, count = await self._rows(
-            _living(tenant, record_id), _ghost(tenant, record_id), _living(tenant, parent), count_key
-        )
+        home, count = await self._rows(keys.living(tenant, parent), count_key)
         if home is None:
             raise _missing(parent)
-        if taken is not None or ghost is not None:
-            raise _taken(record_id)
+        await self._refuse_taken(tenant, record_id)
         if count is not None:
             self._counts.put(count_key, count)
+        return count != expected
 
-    async def _load(self, tenant: str, response_id: str, *, leaf: str, ancestors: bool) -> list[_Kept]:
+    async def _renewed(self, tenant: str, parent: str) -> tuple[list[tuple[str, int]], float]:
+        """Who of a parent's history has less than half of its time left, and until when it is to be kept; and when the
+        first of all expires then."""
+        if self._ttl is None:
+            return [], math.inf
+        now = self._clock()
+        known = self._memory.get((tenant, parent))
+        if known is not None and known.least - now >= self._ttl / 2:
+            return [], known.least
+        chain = [kept for kept in await self._chain(tenant, parent) if kept.living and kept.until > now]
+        until = int(now + self._ttl)
+        renewed = [(kept.record.id, until) for kept in chain if kept.until - now < self._ttl / 2]
+        return renewed, min(max(kept.until, now + self._ttl / 2) for kept in chain) if chain else math.inf
+
+    def _renew(self, tenant: str, renewed: Iterable[tuple[str, int]]) -> None:
+        for id, until in renewed:
+            place = (tenant, id)
+            kept = self._memory.get(place)
+            if kept is not None:
+                self._memory.put(place, replace(kept, until=float(until)), _weight(kept.record))
+
+    async def _chain(self, tenant: str, response_id: str, *, ghosts: bool = False) -> list[_Kept]:
+        """A record and all it builds on, oldest first. `ghosts`: it need not be living, since something leads to it."""
+        epoch = self._epoch
+        chain: list[_Kept] = []
+        wanted: str | None = response_id
+        while wanted is not None:
+            kept = self._memory.get((tenant, wanted))
+            if kept is None:
+                chain += await self._load(
+                    tenant, wanted, leaf=response_id, ghosts=ghosts or bool(chain), ancestors=True
+                )
+                break
+            if not (chain or kept.living or ghosts):
+                raise _missing(response_id)
+            chain.append(kept)
+            wanted = kept.record.parent
+        least = math.inf
+        now = self._clock()
+        # The oldest first, so that a history is forgotten from its far end.
+        chain.reverse()
+        for place, kept in enumerate(chain):
+            if kept.living and kept.until > now:
+                least = min(least, kept.until)
+            chain[place] = kept = replace(kept, least=least) if kept.least != least else kept
+            self._remember(tenant, kept, epoch)
+        return chain
+
+    async def _load(
+        self, tenant: str, response_id: str, *, leaf: str, ghosts: bool = False, ancestors: bool = False
+    ) -> list[_Kept]:
         """A record, and its ancestors if wanted, youngest first, in one trip to the backend.
 
-        `leaf` is where the caller began: a descendant, which makes ghosts acceptable here, or the record itself.
+        `leaf` is where the caller began: a descendant, or the record itself. `ghosts`: the record may be one.
         """
         if not _RESPONSE_ID.fullmatch(response_id):
             raise _missing(response_id)
@@ -261,33 +406,41 @@ class Store:
         def follow(key: str, value: bytes) -> Sequence[str]:
             nonlocal wanted
             assert wanted is not None
-            record = _decoded(key, value)
-            found.append(_Kept(record, living=key == _living(tenant, wanted)))
+            record = decoded(key, value)
+            found.append(_Kept(record, key == keys.living(tenant, wanted), _until(record)))
             seen.add(wanted)
             wanted = record.parent if ancestors else None
             if wanted is None:
                 return ()
             if wanted in seen:
                 raise DamagedRecord(f"the lineage of '{leaf}' leads back to '{wanted}'")
-            return _living(tenant, wanted), _ghost(tenant, wanted)
+            return keys.living(tenant, wanted), keys.ghost(tenant, wanted)
 
-        start = [_living(tenant, response_id)]
-        if response_id != leaf:
-            start.append(_ghost(tenant, response_id))
+        start = [keys.living(tenant, response_id)]
+        if ghosts:
+            start.append(keys.ghost(tenant, response_id))
         try:
-            await self._backend.walk(start, follow)
+            await self.backend.walk(start, follow)
         except DamagedRecord as exc:
             raise DamagedRecord(f"'{wanted}' cannot be read: {exc}") from exc
-        if wanted == leaf:
-            raise _missing(leaf)
         if wanted is not None:
             await self._explain(tenant, leaf, wanted)
+        return await self._put_off(tenant, found)
+
+    async def _put_off(self, tenant: str, found: list[_Kept]) -> list[_Kept]:
+        """The records with the time that they really have: who built on one may have renewed it."""
+        soon = self._clock() + (self._ttl or 0) / 2
+        near = [n for n, kept in enumerate(found) if kept.living and kept.until < soon]
+        if near:
+            names = [keys.until(tenant, found[n].record.id) for n in near]
+            for n, name, row in zip(near, names, await self._rows(*names), strict=True):
+                if row is not None:
+                    found[n] = replace(found[n], until=max(found[n].until, float(_count(name, row))))
         return found
 
     async def _explain(self, tenant: str, leaf: str, wanted: str) -> None:
         """Something in a lineage was not there: fine if all of it is being deleted, else never a shorter history."""
-        [still] = await self._rows(_living(tenant, leaf))
-        if still is None:
+        if wanted == leaf or not any(await self._rows(keys.living(tenant, leaf), keys.ghost(tenant, leaf))):
             raise _missing(leaf)
         raise DamagedRecord(f"'{wanted}', which '{leaf}' builds on, is not there")
 
@@ -295,69 +448,97 @@ class Store:
         """The record to hand out: the one at hand already, or `kept`, which is at hand from here on."""
         place = (tenant, kept.record.id)
         known = self._memory.get(place)
-        if known is not None:
+        if known is not None and (known is kept or known.record is not kept.record):
             self._memory.touch(place)
             return known.record
         if epoch == self._epoch:
             self._memory.put(place, kept, _weight(kept.record))
         return kept.record
 
-    async def _rows(self, *keys: str) -> list[bytes | None]:
+    async def _rows(self, *names: str) -> list[bytes | None]:
         try:
-            return await self._backend.get(keys)
+            return await self.backend.get(names)
         except DamagedRecord as exc:
-            names = ", ".join(map(_name, keys))
-            raise DamagedRecord(f"one of {names} cannot be read: {exc}") from exc
+            raise DamagedRecord(f"one of {', '.join(map(keys.told, names))} cannot be read: {exc}") from exc
 
-    async def _item(self, response_id: str, item_id: str, owner: str) -> bytes | None:
-        try:
-            record = await self.get(response_id, owner=owner)
-        except Missing:
-            return None
-        return next((item for item in (*record.input, *record.output) if _named.decode(item).id == item_id), None)
-
-    async def _delete(self, tenant: str, response_id: str) -> None:
-        while True:
-            plan = await self._planned(tenant, response_id)
+    async def _item(self, response_id: str, wanted: str, owner: str) -> bytes | None:
+        tenant = keys.tenant_of(owner)
+        kept = self._memory.get((tenant, response_id))
+        if kept is None:
             try:
-                await self._backend.commit(plan.change())
-            except Conflict:
-                continue
-            finally:
-                self._forget(tenant, plan.touched)
-            return
+                # Items of a conversation stand in a record that cannot be found otherwise.
+                [kept] = await self._load(tenant, response_id, leaf=response_id, ghosts=True)
+            except Missing:
+                return None
+        record = kept.record
+        if record.status != ITEMS and not (kept.living and kept.until > self._clock()):
+            return None
+        return next((item for item in (*record.input, *record.output) if item_id(item) == wanted), None)
+
+    async def _delete(self, tenant: str, response_id: str, only: Callable[[_Kept], bool]) -> None:
+        while True:
+            plan = await self._planned(tenant, response_id, only)
+            if await self._done(tenant, plan):
+                return
+
+    async def _release(self, tenant: str, heading: Heading, head: str | None) -> None:
+        while True:
+            plan = _Plan(deletes=[heading.key], expect={heading.key: heading.was})
+            await self._plan_ancestors(plan, tenant, heading.key, head)
+            if await self._done(tenant, plan):
+                return
+            if await self._rows(heading.key) != [heading.was]:
+                raise Conflict("the name leads elsewhere")
+
+    async def _done(self, tenant: str, plan: _Plan) -> bool:
+        """Whether the plan was carried out; else something it was made with has changed."""
+        try:
+            await self.backend.commit(plan.change())
+        except Conflict:
+            return False
+        finally:
+            self._forget(tenant, plan.touched)
+        return True
 
     def _forget(self, tenant: str, ids: Iterable[str]) -> None:
         self._epoch += 1
         for id in ids:
             self._memory.drop((tenant, id))
-            self._counts.drop(_children(tenant, id))
+            self._counts.drop(keys.children(tenant, id))
 
-    async def _planned(self, tenant: str, response_id: str) -> _Plan:
-        key, count_key = _living(tenant, response_id), _children(tenant, response_id)
-        [kept] = await self._load(tenant, response_id, leaf=response_id, ancestors=False)
+    async def _planned(self, tenant: str, response_id: str, only: Callable[[_Kept], bool]) -> _Plan:
+        key, count_key = keys.living(tenant, response_id), keys.children(tenant, response_id)
+        [kept] = await self._load(tenant, response_id, leaf=response_id)
+        if not only(kept):
+            raise _missing(response_id)
         [count] = await self._rows(count_key)
         plan = _Plan(deletes=[key], expect={count_key: count}, present=[key], touched=[response_id])
+        if kept.record.expires_at:
+            plan.deletes.append(keys.until(tenant, response_id))
+        if kept.record.is_unfinished:
+            plan.deletes.append(keys.run(tenant, response_id))  # whoever makes it can no longer write (F21)
+        if kept.record.journaled:
+            plan.deletes += [event async for event in self.every_key(keys.events(tenant, response_id))]
         await self._plan_entries(plan, tenant, kept.record)
         if count is not None:
-            ghost = _ghost(tenant, response_id)
+            ghost = keys.ghost(tenant, response_id)
             plan.puts[ghost] = await _sealed(ghost, kept.record)
         else:
             await self._plan_ancestors(plan, tenant, response_id, kept.record.parent)
         return plan
 
     async def _plan_entries(self, plan: _Plan, tenant: str, record: Record) -> None:
-        keys = list(_index(tenant, record))
-        for key, entry in zip(keys, await self._rows(*keys), strict=True):
+        names = list(_index(tenant, record))
+        for name, entry in zip(names, await self._rows(*names), strict=True):
             # A later record may have taken the entry over; then it stays.
-            if entry is not None and _opened(key, entry).decode() == record.id:
-                plan.deletes.append(key)
-                plan.expect[key] = entry
+            if entry is not None and opened(name, entry).decode() == record.id:
+                plan.deletes.append(name)
+                plan.expect[name] = entry
 
     async def _plan_ancestors(self, plan: _Plan, tenant: str, leaf: str, parent: str | None) -> None:
         """Take one child from the parent; a ghost that has none left goes, and so on upwards."""
         while parent is not None:
-            home, ghost, count_key = _living(tenant, parent), _ghost(tenant, parent), _children(tenant, parent)
+            home, ghost, count_key = (name(tenant, parent) for name in (keys.living, keys.ghost, keys.children))
             living, departed, count = await self._rows(home, ghost, count_key)
             if count is None or (living is None and departed is None):
                 return  # Damaged. Bytes that stay are a lesser harm than a living record's history.
@@ -366,36 +547,39 @@ class Store:
             plan.present.append(ghost if living is None else home)
             left = _count(count_key, count) - 1
             if left > 0:
-                plan.puts[count_key] = _counted(count_key, left)
+                plan.puts[count_key] = _number(count_key, left)
                 return
             plan.deletes.append(count_key)
             if departed is None:
                 return
             plan.deletes.append(ghost)
-            [kept] = await self._load(tenant, parent, leaf=leaf, ancestors=False)
+            [kept] = await self._load(tenant, parent, leaf=leaf, ghosts=True)
+            if kept.record.status == ITEMS:
+                await self._plan_entries(plan, tenant, kept.record)
             parent = kept.record.parent
 
-
-@lru_cache(maxsize=4096)
-def _tenant(owner: str) -> str:
-    return hashlib.sha256(owner.encode()).hexdigest()
-
-
-def _living(tenant: str, response_id: str) -> str:
-    return f"{tenant}/response/{response_id}"
+    async def _is_over(self, tenant: str, response_id: str, by: float) -> bool:
+        """Whether nothing put the end of this record off until after `by`."""
+        name = keys.until(tenant, response_id)
+        [row] = await self._rows(name)
+        return row is None or _count(name, row) <= by
 
 
-def _ghost(tenant: str, response_id: str) -> str:
-    return f"{tenant}/ghost/{response_id}"
+def _records(chain: Sequence[_Kept]) -> Sequence[Record]:
+    records = [kept.record for kept in chain]
+    return without_hidden(records) if any(record.without for record in records) else records
 
 
-def _children(tenant: str, response_id: str) -> str:
-    return f"{tenant}/children/{response_id}"
+def _under(tenant: str, record: Record, heading: Heading, plan: Change) -> Change:
+    """The change, with a name that leads to the record from then on. It led to the record's parent, which has the
+    record for a child in its place: nobody's count changes but the record's own."""
+    count_key = keys.children(tenant, record.id)
+    puts = {**plan.puts, heading.key: heading.becomes, count_key: _number(count_key, 1)}
+    return Change(puts, plan.deletes, {**plan.expect, heading.key: heading.was, count_key: None}, plan.present)
 
 
-def _entry(tenant: str, item_id: str) -> str:
-    # Hashed, since a client chose it: any length, any characters.
-    return f"{tenant}/item/{hashlib.sha256(item_id.encode('utf-8', 'surrogatepass')).hexdigest()}"
+def _until(record: Record) -> float:
+    return record.expires_at or math.inf
 
 
 def _home(item_id: str) -> str | None:
@@ -409,61 +593,34 @@ def _index(tenant: str, record: Record) -> dict[str, bytes]:
     if not _RESPONSE_ID.fullmatch(record.id):
         raise Refused("a record's id must be 'resp_' and letters and digits")
     try:
-        ids = [_named.decode(item).id for item in (*record.input, *record.output)]
+        ids = [item_id(item) for item in (*record.input, *record.output)]
     except msgspec.DecodeError as exc:
         raise Refused(f"every item of '{record.id}' must be a JSON object with an id") from exc
-    keys = [_entry(tenant, id) for id in ids if _home(id) != record.id]
-    return {key: seal(key, record.id.encode()) for key in keys}
+    names = [keys.entry(tenant, id) for id in ids if _home(id) != record.id]
+    return {name: seal(name, record.id.encode()) for name in names}
 
 
 async def _sealed(key: str, record: Record) -> bytes:
-    payload = _encoded(record)
+    payload = encoded(record)
     if len(payload) < _LARGE:
         return seal(key, payload)
     return await anyio.to_thread.run_sync(seal, key, payload)
 
 
-def _encoded(record: Record) -> bytes:
-    derived = _outputs(record.response) == record.output
-    return _encoder.encode(_Stored(structs.replace(record, output=[]) if derived else record, derived))
-
-
-def _decoded(key: str, value: bytes) -> Record:
-    try:
-        stored = _decoder.decode(unseal(key, value))
-    except (ValueError, msgspec.DecodeError) as exc:
-        raise DamagedRecord(str(exc)) from exc
-    if stored.derived:
-        return structs.replace(stored.record, output=_outputs(stored.record.response))
-    return stored.record
-
-
-def _outputs(response: bytes) -> list[bytes] | None:
-    """The output items inside a Response object, byte for byte; None when there is no such list."""
-    try:
-        return [bytes(item) for item in _answer.decode(response).output]
-    except msgspec.DecodeError:
-        return None
-
-
-def _counted(key: str, count: int) -> bytes:
-    return seal(key, b"%d" % count)
+def _number(key: str, number: int) -> bytes:
+    return seal(key, b"%d" % number)
 
 
 def _count(key: str, value: bytes | None) -> int:
-    return 0 if value is None else int(_opened(key, value))
+    return 0 if value is None else int(opened(key, value))
 
 
-def _opened(key: str, value: bytes) -> bytes:
+def opened(key: str, value: bytes) -> bytes:
+    """The payload of a row. Raises DamagedRecord with the row's name."""
     try:
         return unseal(key, value)
     except ValueError as exc:
-        raise DamagedRecord(f"{_name(key)} cannot be read: {exc}") from exc
-
-
-def _name(key: str) -> str:
-    """A key for people: without the owner, which may be derived from a secret."""
-    return f"'{key.partition('/')[2]}'"
+        raise DamagedRecord(f"{keys.told(key)} cannot be read: {exc}") from exc
 
 
 def _weight(record: Record) -> int:
