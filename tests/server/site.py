@@ -320,6 +320,9 @@ class Gate:
     async def walk(self, keys: Sequence[str], follow: Callable[[str, bytes], Sequence[str]]) -> None:
         await self._inner.walk(keys, follow)
 
+    async def keys(self, first: str, end: str, limit: int) -> list[str]:
+        return await self._inner.keys(first, end, limit)
+
     async def commit(self, change: Change) -> None:
         await _waited(self.before and self.before(change))
         await self._inner.commit(change)

@@ -36,7 +36,7 @@ def error(reply: Reply) -> Json:
         ("GET", "/v1/nothing", 404),
         ("POST", "/v1/responses/", 404),
         ("POST", "/v1/chat/completions", 404),
-        ("POST", "/v1/responses/resp_1/cancel", 404),
+        ("POST", "/v1/responses/resp_1/cancel/again", 404),
         ("GET", "/v1/responses/resp_1/input_items/", 404),
         ("GET", "//v1/responses", 404),
         ("GET", "/v1/responses", 405),

@@ -171,9 +171,9 @@ REFUSED: dict[str, frozenset[str]] = {
     "input": EVERY - {"string", "long"},
     "instructions": EVERY - {"string", "long"},
     "previous_response_id": EVERY,
-    "conversation": EVERY,
+    "conversation": EVERY - {"string", "long"},
     "store": EVERY - {"boolean"},
-    "background": EVERY,
+    "background": EVERY - {"boolean"},
     "stream": EVERY - {"boolean"},
     "stream_options": EVERY - {"object"},
     "include": EVERY,
@@ -335,7 +335,13 @@ PATHS: dict[str, str] = {
 
 @pytest.mark.parametrize("odd", PATHS.values(), ids=PATHS)
 def test_an_odd_id_is_not_found(server: LiveServer, odd: str) -> None:
-    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/input_items"), ("GET", "?include[]=x")):
+    for method, path in (
+        ("GET", ""),
+        ("DELETE", ""),
+        ("GET", "/input_items"),
+        ("GET", "?stream=true"),
+        ("POST", "/cancel"),
+    ):
         told = ask(server, method, f"/v1/responses/{odd}{path}")
         assert (told.status, told.error.type) == (404, "invalid_request_error")
         assert told.error.message.isprintable()

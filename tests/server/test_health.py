@@ -93,9 +93,8 @@ async def test_the_store_is_looked_at_again_and_again(
 
 async def test_a_healthy_server_reports_what_it_does(watched: tuple[Services, Gate]) -> None:
     services, _ = watched
-    async with asyncio.timeout(5) as timeout:
-        with services.running.waiting(timeout):
-            status, report = await reported(services)
+    with services.running.turn():
+        status, report = await reported(services)
     assert status == 200
     assert report == {"status": "ok", "version": "0.1.0", "store": "ok", "running": 1}
 

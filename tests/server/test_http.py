@@ -88,7 +88,7 @@ async def test_a_note_that_quotes_the_client_does_not_hold_up_the_server(here: S
         ({}, "input", "missing_required_parameter"),
         ({"input": 7}, "input", "invalid_type"),
         ({"input": "hi", "temperature": 3}, "temperature", "invalid_value"),
-        ({"input": "hi", "background": True}, "background", "unsupported_parameter"),
+        ({"input": "hi", "prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
         ({"input": "hi", "model": None}, "model", "missing_required_parameter"),
         ({"input": "hi", "model": "nobody/" + "x" * 300}, "model", "model_not_found"),
         ({"input": [{"type": "hologram", "x": 1}, user("hi")]}, "input", "invalid_value"),

@@ -2,10 +2,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from rejoinder.bridge.errors import UpstreamError
 from rejoinder.server.errors import Unavailable
-from rejoinder.server.running import Running, Waiting
+from rejoinder.server.running import Cancelled, Running, Stop, Waiting
 
 NEVER = 60.0
 LATE = "the provider is late"
@@ -22,21 +23,23 @@ async def ended(
     out."""
     try:
         async with asyncio.timeout(None) as timeout:
-            with running.waiting(timeout) as waiting:
+            with running.turn() as stop, stop.waiting(timeout) as waiting:
                 act(waiting)
                 try:
                     await asyncio.sleep(NEVER)
                 finally:
                     leaving()
     except TimeoutError:
-        return waiting.error()
+        error = waiting.error()
+        assert isinstance(error, UpstreamError)
+        return error
     raise AssertionError("nothing ended the turn")
 
 
 async def outlives(act: Callable[[Waiting], None]) -> bool:
     """Whether a turn that does this is still there a little later."""
     async with asyncio.timeout(None) as timeout:
-        with Running().waiting(timeout) as waiting:
+        with Stop().waiting(timeout) as waiting:
             act(waiting)
             await asyncio.sleep(0.03)
     return not timeout.expired()
@@ -96,14 +99,73 @@ async def test_a_shutdown_that_meets_a_turn_on_its_way_out_is_no_second_end() ->
 
 async def test_a_turn_counts_as_running_until_it_is_over_however_it_ends() -> None:
     running = Running()
-    timeout = asyncio.timeout(None)
-    with running.waiting(timeout):
-        with running.waiting(timeout):
+    with running.turn():
+        with running.turn():
             assert len(running) == 2
         assert len(running) == 1
-    with pytest.raises(ValueError, match="boom"), running.waiting(timeout):
+    with pytest.raises(ValueError, match="boom"), running.turn():
         raise ValueError("boom")
     assert len(running) == 0
+
+
+async def test_a_turn_that_is_stopped_ends_what_it_waits_for_and_whatever_it_waits_for_next() -> None:
+    stop = Stop()
+    stop.now(Cancelled("the first"))
+    stop.now(Cancelled("the second"))
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(None) as timeout:
+                with stop.waiting(timeout) as waiting:
+                    await asyncio.sleep(NEVER)
+        assert str(waiting.error()) == "the first"
+
+
+async def test_work_that_nobody_waits_for_is_waited_for_at_the_end() -> None:
+    running = Running()
+    done: list[str] = []
+
+    async def work(name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        done.append(name)
+
+    running.begin(work("begun", 0.02))
+    running.let_go(asyncio.create_task(work("let go", 0.01)))
+    await running.close(NEVER)
+    assert done == ["let go", "begun"]
+    with pytest.raises(Unavailable):
+        running.admit()
+
+
+async def test_work_that_takes_too_long_at_the_end_is_stopped() -> None:
+    running = Running()
+    errors: list[Exception] = []
+
+    async def work() -> None:
+        errors.append(await ended(running, nothing_of))
+
+    running.begin(work())
+    await asyncio.sleep(0)
+    await running.close(0.01)
+    assert [str(error) for error in errors] == ["the server is shutting down"]
+
+
+def nothing_of(waiting: Waiting) -> None:
+    pass
+
+
+async def test_a_turn_that_was_let_go_and_fails_is_logged_and_one_that_is_cancelled_is_not() -> None:
+    running = Running()
+
+    async def fails() -> None:
+        raise ValueError("boom")
+
+    with capture_logs() as logs:
+        running.let_go(asyncio.create_task(fails()))
+        cancelled = asyncio.create_task(asyncio.sleep(NEVER))
+        running.let_go(cancelled)
+        cancelled.cancel()
+        await running.close(NEVER)
+    assert [entry["event"] for entry in logs] == ["a turn whose client had left failed"]
 
 
 def test_a_server_that_shuts_down_takes_no_new_work() -> None:

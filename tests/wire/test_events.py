@@ -13,6 +13,7 @@ CITATION = responses.UrlCitation("https://a.test", "A", 0, 2)
 EVERY_EVENT: list[tuple[Event, bytes]] = [
     (events.Created(0, RESPONSE), b'{"type":"response.created","sequence_number":0,"response":{"id":"resp_1"}}'),
     (events.InProgress(1, RESPONSE), b'{"type":"response.in_progress","sequence_number":1,"response":{"id":"resp_1"}}'),
+    (events.Queued(1, RESPONSE), b'{"type":"response.queued","sequence_number":1,"response":{"id":"resp_1"}}'),
     (events.Completed(2, RESPONSE), b'{"type":"response.completed","sequence_number":2,"response":{"id":"resp_1"}}'),
     (events.Incomplete(3, RESPONSE), b'{"type":"response.incomplete","sequence_number":3,"response":{"id":"resp_1"}}'),
     (events.Failed(4, RESPONSE), b'{"type":"response.failed","sequence_number":4,"response":{"id":"resp_1"}}'),
@@ -170,9 +171,10 @@ def test_an_event_has_the_fields_of_the_contract_and_no_other(event: Event, enco
 
 
 def test_every_event_is_told_by_its_type() -> None:
-    assert [event.type for event, _ in EVERY_EVENT[:5]] == [
+    assert [event.type for event, _ in EVERY_EVENT[:6]] == [
         "response.created",
         "response.in_progress",
+        "response.queued",
         "response.completed",
         "response.incomplete",
         "response.failed",

@@ -274,9 +274,7 @@ def test_a_metadata_key_over_its_limit_is_refused() -> None:
 
 
 REFUSED: Mapping[str, tuple[object, str]] = {
-    "conversation": ("conv_1", "conversations are not served here; chain with 'previous_response_id'"),
     "prompt": ({"id": "pmpt_1"}, "prompt templates live at OpenAI and are not served here"),
-    "background": (True, "background responses are not served here; leave it out or send false"),
     "generate": (False, "a response without output is not served over HTTP"),
     "multi_agent": ({"enabled": True}, "multi-agent runs are not served here"),
 }

@@ -123,6 +123,11 @@ def _staying(items: Sequence[Item]) -> list[Item]:
     return stays[::-1]
 
 
+def retained(items: Sequence[Item]) -> list[Item]:
+    """What users said, as far as it stays beside a summary."""
+    return [item for item in _staying(items) if isinstance(item.view, Message) and item.view.role == "user"]
+
+
 def wanted(request: CreateRequest, items: Sequence[Item]) -> bool:
     """Whether the conversation is to be compacted before it is answered (`context_management`): it is too long, and
     what a summary cannot stand for is not."""

@@ -1,6 +1,6 @@
 """The one author of events: what happened upstream becomes Responses events in the order the grammar wants.
 
-    stream    := created in_progress item* terminal
+    stream    := created queued? in_progress item* terminal
     item      := output_item.added body output_item.done
     message   := (content_part.added output_text.delta* output_text.done content_part.done)*
     reasoning := summary parts, or raw parts, in the same manner
@@ -114,9 +114,25 @@ class Composer:
 
     def start(self) -> None:
         """The response exists: `created`, then `in_progress`, both with an empty output (events.md §2)."""
-        snapshot = _encoded(self.response)
+        snapshot = encoded(self.response)
         self.emit(events.Created(self.number(), snapshot))
         self.emit(events.InProgress(self.number(), snapshot))
+
+    def queue(self) -> None:
+        """The response exists, and waits for its turn: `created`, then `queued`; `proceed` follows."""
+        self.response.status = "queued"
+        snapshot = encoded(self.response)
+        self.emit(events.Created(self.number(), snapshot))
+        self.emit(events.Queued(self.number(), snapshot))
+
+    def proceed(self) -> None:
+        """The response has waited long enough, and is made from here on."""
+        self.response.status = "in_progress"
+        self.emit(events.InProgress(self.number(), encoded(self.response)))
+
+    def go_on(self, number: int) -> None:
+        """Others have reported the beginning of this response; the next event has this number."""
+        self._number = number
 
     @property
     def has_started(self) -> bool:
@@ -129,7 +145,7 @@ class Composer:
         Nothing may follow the last event, so after it nothing is reported.
         """
         if self.response.status == "in_progress":
-            self.emit(events.InProgress(self.number(), _encoded(self.response)))
+            self.emit(events.InProgress(self.number(), encoded(self.response)))
 
     def text(self, delta: str, logprobs: list[Raw] | None = None) -> None:
         """More of the visible answer."""
@@ -321,7 +337,7 @@ class Composer:
             response.incomplete_details = responses.IncompleteDetails("max_output_tokens")
         counted = _counted(said.get("usage", _NULL))
         response.usage = _sum(self._spent, _USAGE.decode(counted))
-        fields = _FIELDS.decode(_encoded(response))
+        fields = _FIELDS.decode(encoded(response))
         for name, value in said.items():
             if name not in _OURS and bytes(value) != b"null":
                 fields[name] = value
@@ -352,10 +368,10 @@ class Composer:
         response.output = [self._done[index] for index in sorted(self._done)]
         if status == "completed":
             response.completed_at = at
-            self.emit(events.Completed(self.number(), _encoded(response)))
+            self.emit(events.Completed(self.number(), encoded(response)))
         else:
             response.incomplete_details = responses.IncompleteDetails(reason or "max_output_tokens")
-            self.emit(events.Incomplete(self.number(), _encoded(response)))
+            self.emit(events.Incomplete(self.number(), encoded(response)))
 
     def _goes_on(self) -> bool:
         return self._rounds < MAX_ROUNDS and (self._searches() or self._sends_back())
@@ -396,7 +412,21 @@ class Composer:
         response.completed_at = None
         response.incomplete_details = None
         response.output = [self._done[index] for index in sorted(self._done)]
-        self.emit(events.Failed(self.number(), _encoded(response)))
+        self.emit(events.Failed(self.number(), encoded(response)))
+
+    def cancel(self) -> None:
+        """The answer is no longer wanted. What came so far is closed and stays in the response.
+
+        How a cancelled stream ends is not established, and there is no event of that name (events.md §2).
+        `response.incomplete` is the one end that clients take neither for an answer nor for an error; the response in
+        it says `cancelled`.
+        """
+        self._close_all("incomplete")
+        response = self.response
+        response.status = "cancelled"
+        response.usage = self._spent if self._spent != _NOTHING else None
+        response.output = [self._done[index] for index in sorted(self._done)]
+        self.emit(events.Incomplete(self.number(), encoded(response)))
 
     def fail_unstored(self, message: str) -> None:
         """The answer is whole but could not be kept: a last event in the place of the one that was not sent."""
@@ -727,7 +757,8 @@ _OURS = frozenset(
 """What a response says that is not its provider's to say."""
 
 
-def _encoded(response: Response) -> Raw:
+def encoded(response: Response) -> Raw:
+    """The object as it stands in events, in the store and in a plain answer."""
     return Raw(_ENCODER.encode(response))
 
 

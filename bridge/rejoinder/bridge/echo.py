@@ -5,7 +5,7 @@ from msgspec import Raw
 
 from rejoinder.wire.formats import TextFormat
 from rejoinder.wire.request import CreateRequest, given
-from rejoinder.wire.responses import ReasoningEcho, Response, TextEcho
+from rejoinder.wire.responses import ConversationRef, ReasoningEcho, Response, TextEcho
 from rejoinder.wire.tools import shown
 
 _ENCODER = msgspec.json.Encoder()
@@ -19,6 +19,8 @@ def echo(request: CreateRequest, *, response_id: str, created_at: int) -> Respon
     return Response(
         id=response_id,
         created_at=created_at,
+        background=request.background,
+        conversation=ConversationRef(request.conversation) if request.conversation is not None else None,
         model=request.model,
         instructions=fields.instructions,
         max_output_tokens=fields.max_output_tokens,

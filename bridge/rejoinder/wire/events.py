@@ -28,6 +28,10 @@ class Created(Lifecycle, tag="response.created"):
     pass
 
 
+class Queued(Lifecycle, tag="response.queued"):
+    pass
+
+
 class InProgress(Lifecycle, tag="response.in_progress"):
     pass
 

@@ -126,7 +126,6 @@ _INPUT = msgspec.json.Decoder(str | list[Raw])
 _ENCODER = msgspec.json.Encoder()
 
 _REFUSED = {
-    "conversation": "conversations are not served here; chain with 'previous_response_id'",
     "prompt": "prompt templates live at OpenAI and are not served here",
 }
 """Fields that demand behaviour nobody has, here or at a provider: without it the request means something else."""
@@ -143,7 +142,7 @@ class CreateRequest:
     """A create call that passed every check that needs no provider and no history.
 
     `fields` are the typed parameters, `raw` all of them as they came, `input` the items in the order given, `tools` and
-    `tool_choice` the parsed declarations.
+    `tool_choice` the parsed declarations, `conversation` the id of the one it is a turn of.
     """
 
     def __init__(self, fields: _Fields, raw: dict[str, Raw], items: list[Item]) -> None:
@@ -152,6 +151,7 @@ class CreateRequest:
         self.input = items
         self.tools = parse_tools(fields.tools or [], at="tools")
         self.tool_choice: Choice = tool_choice(bytes(fields.tool_choice)) if given(fields.tool_choice) else "auto"
+        self.conversation = _conversation(fields)
 
     @property
     def model(self) -> str:
@@ -161,6 +161,10 @@ class CreateRequest:
     @property
     def stream(self) -> bool:
         return bool(self.fields.stream)
+
+    @property
+    def background(self) -> bool:
+        return bool(self.fields.background)
 
     @property
     def store(self) -> bool:
@@ -181,7 +185,8 @@ class CreateRequest:
         _refuse(fields)
         if fields.model is None:
             raise BadRequest("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
-        if not given(fields.input) and fields.previous_response_id is None:
+        goes_on = fields.previous_response_id is not None or given(fields.conversation)
+        if not (goes_on or given(fields.input)):
             raise BadRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
         return cls(fields, keys, _items(bytes(fields.input)))
 
@@ -215,14 +220,36 @@ def _refuse(fields: _Fields) -> None:
     for name, why in _REFUSED.items():
         if given(getattr(fields, name)):
             raise _unsupported(name, why)
-    if fields.background:
-        raise _unsupported("background", "background responses are not served here; leave it out or send false")
     if fields.generate is False:
         raise _unsupported("generate", "a response without output is not served over HTTP")
     if fields.prompt_cache_options is not None and fields.prompt_cache_options.prewarm:
         raise _unsupported("prompt_cache_options.prewarm", "a response without output is not served here")
     if fields.multi_agent is not None and fields.multi_agent.enabled:
         raise _unsupported("multi_agent", "multi-agent runs are not served here")
+
+
+class _ConversationRef(Struct, frozen=True):
+    id: str
+
+
+_CONVERSATION = msgspec.json.Decoder(str | _ConversationRef)
+
+
+def _conversation(fields: _Fields) -> str | None:
+    """Its id or an object with it (objects.md §1); a conversation and a previous response exclude each other."""
+    if not given(fields.conversation):
+        return None
+    try:
+        named = _CONVERSATION.decode(fields.conversation)
+    except msgspec.MsgspecError as error:
+        raise bad_request(error, at="conversation") from error
+    if fields.previous_response_id is not None:
+        raise BadRequest(
+            "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Send one of them.",
+            param="previous_response_id",
+            code="mutually_exclusive_parameters",
+        )
+    return named if isinstance(named, str) else named.id
 
 
 def _unsupported(name: str, why: str) -> BadRequest:

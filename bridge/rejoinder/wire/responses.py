@@ -209,6 +209,10 @@ class InputTransformation(Struct, frozen=True):
     reason: str
 
 
+class ConversationRef(Struct, frozen=True):
+    id: str
+
+
 class Response(Struct, kw_only=True):
     """The API object, all keys always present but `input_transformations`. An output item of a provider that speaks
     this API itself is kept as the bytes it came in."""
@@ -229,7 +233,7 @@ class Response(Struct, kw_only=True):
     output: list[OutputItem | Raw] = field(default_factory=list)
     parallel_tool_calls: bool = True
     previous_response_id: str | None = None
-    conversation: None = None
+    conversation: ConversationRef | None = None
     prompt_cache_key: str | None = None
     reasoning: ReasoningEcho = ReasoningEcho()
     safety_identifier: str | None = None

@@ -10,40 +10,61 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rejoinder.server.access import Access, Keys
+from rejoinder.server.conversing import ConversationRoutes
 from rejoinder.server.envelope import answer, describe, from_codex
 from rejoinder.server.errors import NotFound
 from rejoinder.server.health import Health
-from rejoinder.server.http import CountTokens, CreateResponse, StoredResponses
+from rejoinder.server.http import CompactConversation, CountTokens, CreateResponse
 from rejoinder.server.models import Models
 from rejoinder.server.request_id import RequestId
+from rejoinder.server.runs import Runs
 from rejoinder.server.services import Services
 from rejoinder.server.sse import Pulse
+from rejoinder.server.stored import StoredResponses
+from rejoinder.server.sweeping import Sweeper
 
 
 def build_app(services: Services) -> ASGIApp:
     """The ASGI application over these services; it closes them when it shuts down."""
     pulse = Pulse()
     health = Health(services)
-    stored = StoredResponses(services)
+    sweeper = Sweeper(services)
+    runs = Runs(services)
+    stored = StoredResponses(runs)
+    talks = ConversationRoutes(services)
     models = Models(services)
 
     @asynccontextmanager
     async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
+        await runs.recover()
         async with anyio.create_task_group() as group:
             group.start_soon(pulse.run)
             group.start_soon(health.run)
+            group.start_soon(sweeper.run)
+            group.start_soon(sweeper.run_in_memory)
             yield
+            await services.running.close(services.settings.server.drain_timeout)
             group.cancel_scope.cancel()
         await services.close()
 
     # The router alone: what Starlette's application adds to it is a second and a third place for errors to go.
     router = Router(
         routes=[
-            Route("/v1/responses", CreateResponse(services, pulse), methods=["POST"]),
+            Route("/v1/responses", CreateResponse(services, pulse, runs), methods=["POST"]),
             Route("/v1/responses/input_tokens", CountTokens(services), methods=["POST"]),
+            Route("/v1/responses/compact", CompactConversation(services), methods=["POST"]),
             Route("/v1/responses/{response_id}", stored.retrieve, methods=["GET"]),
             Route("/v1/responses/{response_id}", stored.delete, methods=["DELETE"]),
+            Route("/v1/responses/{response_id}/cancel", stored.cancel, methods=["POST"]),
             Route("/v1/responses/{response_id}/input_items", stored.input_items, methods=["GET"]),
+            Route("/v1/conversations", talks.create, methods=["POST"]),
+            Route("/v1/conversations/{conversation_id}", talks.retrieve, methods=["GET"]),
+            Route("/v1/conversations/{conversation_id}", talks.update, methods=["POST"]),
+            Route("/v1/conversations/{conversation_id}", talks.delete, methods=["DELETE"]),
+            Route("/v1/conversations/{conversation_id}/items", talks.add, methods=["POST"]),
+            Route("/v1/conversations/{conversation_id}/items", talks.items, methods=["GET"]),
+            Route("/v1/conversations/{conversation_id}/items/{item_id}", talks.item, methods=["GET"]),
+            Route("/v1/conversations/{conversation_id}/items/{item_id}", talks.remove, methods=["DELETE"]),
             Route("/v1/models", models.listed, methods=["GET"]),
             Route("/v1/models/{model:path}", models.retrieve, methods=["GET"]),
             Route("/health", health.report, methods=["GET"]),

@@ -30,7 +30,7 @@ _SEAL_FILE = "seal.key"
 
 def assemble(settings: Settings) -> Services:
     """Everything a server needs, opened. Raises SettingsError or StoreError with what to mend."""
-    store = open_store(settings.server.store)
+    store = open_store(settings.server.store, ttl=settings.server.ttl or None)
     return Services(
         settings=settings,
         routes=Routes(settings.upstreams),

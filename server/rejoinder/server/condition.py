@@ -1,7 +1,7 @@
 """Whether the store can be written to, as far as anybody knows."""
 
 from rejoinder.server.errors import Unavailable
-from rejoinder.store import DamagedRecord, Missing, Refused
+from rejoinder.store import Conflict, DamagedRecord, Missing, Refused
 
 
 class Condition:
@@ -12,7 +12,7 @@ class Condition:
 
     def saw(self, error: Exception) -> None:
         """A write failed: the next ones will too, until a look finds otherwise, unless it was about the record."""
-        if not isinstance(error, Missing | Refused | DamagedRecord):
+        if not isinstance(error, Missing | Refused | DamagedRecord | Conflict):
             self.store_works = False
 
     def admit(self, *, store: bool) -> None:

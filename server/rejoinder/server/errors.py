@@ -8,6 +8,8 @@ ApiError                  carries everything the envelope and the status line ne
 ├── TooSlow               the request did not arrive in time                                 408
 ├── TooLarge              the body, before or after inflation, is over the limit             413
 ├── UnsupportedCoding     a content-encoding or charset we do not read                       415
+├── KeyReused             an idempotency key came with two different bodies                  422
+├── TooMany               this owner has as much under way as one may have                   429
 ├── HeadTooLarge          the request line and headers are over their limits                 431
 ├── Unavailable           we cannot take this now: draining, or the store is not healthy     503
 └── StoreFailed           the answer exists but could not be kept (reliability.md F12)       500
@@ -83,6 +85,26 @@ class UnsupportedCoding(ApiError):
 
     status = 415
     type = "invalid_request_error"
+
+
+class KeyReused(ApiError):
+    """Raised when an idempotency key comes again with another body (reliability.md F14)."""
+
+    status = 422
+    type = "invalid_request_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="Idempotency-Key", code="idempotency_key_reused")
+
+
+class TooMany(ApiError):
+    """Raised when an owner has as much under way as one may have at a time."""
+
+    status = 429
+    type = "requests"
+
+    def __init__(self, message: str, *, retry_after: int = 10) -> None:
+        super().__init__(message, code="rate_limit_exceeded", headers={"retry-after": str(retry_after)})
 
 
 class HeadTooLarge(ApiError):

@@ -11,14 +11,24 @@ class Ids:
     """The ids of one response. `random` gives that many random bytes."""
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
-        self._stem = random(16).hex()
+        self._begin(random(16).hex())
+
+    @classmethod
+    def of(cls, response_id: str) -> "Ids":
+        """The ids of a response that has its own already, from the first one on."""
+        ids = cls.__new__(cls)
+        ids._begin(response_id.removeprefix("resp_"))
+        return ids
+
+    def _begin(self, stem: str) -> None:
+        self.stem = stem
         self._count = 0
-        self.response = f"resp_{self._stem}"
+        self.response = f"resp_{stem}"
 
     def mint(self, prefix: str) -> str:
         """The next id: `msg_` and 36 hexadecimal digits."""
         self._count += 1
-        return f"{prefix}_{self._stem}{self._count:04x}"
+        return f"{prefix}_{self.stem}{self._count:04x}"
 
 
 PREFIXES = {

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from rejoinder.bridge.pairing import Paired, paired
-from rejoinder.server.errors import InvalidRequest
-from rejoinder.store import Missing, Record, Store
+from rejoinder.server.errors import InvalidRequest, NotFound
+from rejoinder.store import Conversations, Missing, Record, Store
 from rejoinder.wire.errors import BadRequest
 from rejoinder.wire.items import Item, ItemReference, Reasoning, as_sent
 from rejoinder.wire.request import CreateRequest
 
 RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9]{1,64}")
 """Ids look like this or are not found; nothing else ever reaches the store (reliability.md S10)."""
+
+CONVERSATION_ID = re.compile(r"conv_[A-Za-z0-9]{1,64}")
+"""The same for conversations."""
 
 _READABLE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -31,10 +34,14 @@ async def lineage(request: CreateRequest, store: Store, *, owner: str) -> Lineag
     """Load what the request continues.
 
     Raises InvalidRequest when the previous response is unknown, deleted, foreign or not a finished one (all of them
-    the same 400, reliability.md F16 and S3), and when calls and outputs do not pair.
+    the same 400, reliability.md F16 and S3), and when calls and outputs do not pair; NotFound for such a conversation.
     """
     previous = request.fields.previous_response_id
-    records = await _past(previous, store, owner) if previous is not None else ()
+    records: Sequence[Record] = ()
+    if previous is not None:
+        records = await _past(previous, store, owner)
+    elif request.conversation is not None:
+        records = await said_in(request.conversation, store, owner=owner)
     past = [item for record in records for item in _items(record)]
     coming = [await _resolved(item, f"input[{index}]", past, store, owner) for index, item in enumerate(request.input)]
     return Lineage(paired(past, coming), records)
@@ -53,9 +60,26 @@ async def _past(previous: str, store: Store, owner: str) -> Sequence[Record]:
         records = await store.lineage(previous, owner=owner)
     except Missing as error:
         raise not_found(previous) from error
-    if records[-1].status not in ("completed", "incomplete"):
+    if not records[-1].continues:
         raise not_found(previous)
     return records
+
+
+async def said_in(conversation_id: str, store: Store, *, owner: str) -> Sequence[Record]:
+    """All that was said in a conversation, oldest first. Raises NotFound."""
+    if not CONVERSATION_ID.fullmatch(conversation_id):
+        raise no_conversation(conversation_id)
+    try:
+        return await Conversations(store).records(conversation_id, owner=owner)
+    except Missing as error:
+        raise no_conversation(conversation_id) from error
+
+
+def no_conversation(conversation_id: str) -> NotFound:
+    """The error of every conversation that is not there for its owner; for a create call the status is not established
+    (semantics.md §4), and one conversation is missing in the same way wherever it is named."""
+    shown = "".join(char for char in conversation_id[:100] if char.isprintable())
+    return NotFound(f"Conversation with id '{shown}' not found.")
 
 
 def not_found(response_id: str) -> InvalidRequest:

@@ -1,12 +1,13 @@
 """Lists and their pages (http.md §3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Literal
 
 import msgspec
 from msgspec import Raw
 
 from rejoinder.server.errors import InvalidRequest
+from rejoinder.server.including import shown
 
 MAX_LIMIT = 100
 _DEFAULT_LIMIT = 20
@@ -57,18 +58,23 @@ class _Id(msgspec.Struct):
 _ID = msgspec.json.Decoder(_Id)
 
 
-def page(items: Sequence[bytes], wanted: Page) -> ItemList:
-    """A page of items, given oldest first. Raises InvalidRequest when `after` names none of them."""
+def page(items: Sequence[bytes], wanted: Page, include: Set[str]) -> ItemList:
+    """A page of items, given oldest first, with what `include` asks for. Raises InvalidRequest when `after` names none
+    of them."""
     ordered = list(items) if wanted.order == "asc" else list(reversed(items))
     if wanted.after is not None:
         start = next((n for n, raw in enumerate(ordered, 1) if _ID.decode(raw).id == wanted.after), None)
         if start is None:
             raise InvalidRequest("Invalid 'after': no item with this id is in the list.", param="after")
         ordered = ordered[start:]
-    shown = ordered[: wanted.limit]
+    return item_list([shown(raw, include) for raw in ordered[: wanted.limit]], has_more=len(ordered) > wanted.limit)
+
+
+def item_list(items: Sequence[bytes], *, has_more: bool = False) -> ItemList:
+    """These items as a list."""
     return ItemList(
-        data=[Raw(raw) for raw in shown],
-        first_id=_ID.decode(shown[0]).id if shown else None,
-        last_id=_ID.decode(shown[-1]).id if shown else None,
-        has_more=len(ordered) > len(shown),
+        data=[Raw(raw) for raw in items],
+        first_id=_ID.decode(items[0]).id if items else None,
+        last_id=_ID.decode(items[-1]).id if items else None,
+        has_more=has_more,
     )

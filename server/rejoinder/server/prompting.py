@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec import Raw
 
@@ -17,6 +17,7 @@ from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.server.identity import carried, identity
 from rejoinder.server.ids import PREFIXES, Ids
 from rejoinder.server.lineage import Lineage
+from rejoinder.server.running import Stop
 from rejoinder.server.services import Provider, Services
 from rejoinder.wire.items import Item, Kept, as_sent, kept
 from rejoinder.wire.request import CreateRequest
@@ -32,6 +33,7 @@ class Place:
     issuer: Issuer
     owner: str
     ids: Ids
+    stop: Stop = field(default_factory=Stop)
 
     def unseal(self, text: str) -> Envelope | None:
         return self.services.seal.open(text, owner=self.owner)
@@ -84,7 +86,7 @@ def prompt_of(request: CreateRequest, said: Lineage, inputs: Sequence[Kept], pla
     items = expanded(conversation, place.unseal, native=dialect.native)
     back = read_back(items, place.issuer, place, native=dialect.native)
     parent = said.records[-1] if said.records else None
-    known = (parent.identity or {}) if parent is not None else {}
+    known = next((record.identity for record in reversed(said.records) if record.identity), {})
     # A response the upstream keeps itself can be referred to, as long as it holds all there is to say.
     whole = parent is not None and parent.upstream == place.provider.name and len(back.items) == len(conversation)
     toolbox = toolbox_of(request, back.items, place.provider)

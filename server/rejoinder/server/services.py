@@ -9,11 +9,12 @@ from rejoinder.bridge.dialect import Dialect
 from rejoinder.bridge.envelope import Issuer, Seal
 from rejoinder.bridge.grammar import Mode
 from rejoinder.server.condition import Condition
+from rejoinder.server.conversations import Talks
 from rejoinder.server.routing import Routes
 from rejoinder.server.running import Running
 from rejoinder.server.settings import Settings
 from rejoinder.server.upstream import Upstream
-from rejoinder.store import Store
+from rejoinder.store import Store, VolatileBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +41,39 @@ class Provider:
         return Issuer(self.kind, self.endpoint, model)
 
 
+KEPT_IN_MEMORY = 600.0
+"""Seconds a finished response that is not to be stored can still be asked for (semantics.md §5)."""
+
+
+def _volatile() -> Store:
+    return Store(VolatileBackend(), ttl=KEPT_IN_MEMORY)
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
+    """`volatile` is for responses that must not be stored and are still looked at for a while."""
+
     settings: Settings
     routes: Routes
     providers: Mapping[str, Provider]
     store: Store
     seal: Seal
+    volatile: Store = field(default_factory=_volatile)
     running: Running = field(default_factory=Running)
     condition: Condition = field(default_factory=Condition)
     clock: Callable[[], float] = time.time
     random: Callable[[int], bytes] = os.urandom
+    conversations: Talks = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "conversations", Talks(self.store))
+
+    def shelf(self, *, store: bool) -> Store:
+        """Where a response is kept that is to be stored, or is not."""
+        return self.store if store else self.volatile
 
     async def close(self) -> None:
         for provider in self.providers.values():
             await provider.upstream.close()
+        await self.volatile.close()
         await self.store.close()

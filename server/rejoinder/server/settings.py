@@ -79,6 +79,15 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     retry_budget: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     """How long one turn may wait for that in all."""
 
+    ttl: Annotated[float, msgspec.Meta(ge=0)] = 30 * 86400.0
+    """How long a response is kept after it, or what builds on it, was made; 0 keeps it until it is deleted."""
+
+    on_disconnect: Literal["cancel", "finish"] = "cancel"
+    """What becomes of a response whose client leaves before its end."""
+
+    background_recovery: Literal["fail", "continue"] = "fail"
+    """What becomes of a background response that a crash interrupted before anything of its answer was told."""
+
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A key that clients may use. `sha256` is the lower-case hex digest of it; not even that is ever shown (S1)."""

@@ -7,8 +7,9 @@ client waiting depends on the client.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -28,6 +29,8 @@ from rejoinder.wire import sse
 from rejoinder.wire.events import TERMINAL, Event, Failed, Incomplete, ItemDone, Relayed
 from rejoinder.wire.items import Head
 from rejoinder.wire.request import CreateRequest
+
+T = TypeVar("T")
 
 # A shutdown lets running turns finish (reliability.md F10); the library's own idea is to cut them.
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # the library is partly typed
@@ -84,6 +87,7 @@ class Stream:
         self._room = asyncio.Event()
         self._begun = asyncio.Event()
         self._over = False
+        self._gone = False
         self._write: Send | None = None  # the connection, once the response is open
         self._writing = False
         self._flushing = False
@@ -107,6 +111,13 @@ class Stream:
         """The response is over. What it was written with would keep the request in memory, in a circle."""
         self._write = None
         self._presence = None
+
+    def let_go(self) -> None:
+        """The client has left, and the turn goes on without it: nothing is kept for anybody."""
+        self._gone = True
+        self._pending.clear()
+        self._size = 0
+        self._room.set()
 
     async def send(self, events: Sequence[Event]) -> None:
         # What waits already goes first, and the last events leave together with the end of the stream.
@@ -193,6 +204,8 @@ class Stream:
         return b"".join([sse.frame(event) for event in told])
 
     def _add(self, data: bytes) -> None:
+        if self._gone:
+            return
         if not self._pending:
             self._since = self._loop.time()
         self._pending.append(data)
@@ -268,8 +281,12 @@ class StreamedTurn:
             stream.close()
             # A plain task, owned here: a task group would keep the error that ends it, and with it the whole request,
             # in a circle until the collector comes by.
-            running.cancel()
-            await asyncio.wait((running,))
+            if not running.done() and _finishes(self._services):
+                stream.let_go()
+                self._services.running.let_go(running)
+            else:
+                running.cancel()
+                await asyncio.wait((running,))
         error, self._error = self._error, None
         try:
             if error is not None:
@@ -316,14 +333,32 @@ async def while_connected(
     receive: Receive, request: CreateRequest, services: Services, *, owner: str, caller: Identity
 ) -> turn.Outcome:
     """A turn whose client waits for the whole answer. Raises ClientDisconnect when it did not (reliability.md F2)."""
+    made = turn.run(request, turn.Discard(), services, owner=owner, caller=caller)
+    if not _finishes(services):
+        return await present(receive, made)
+    task = services.running.begin(made)
+    try:
+        return await present(receive, asyncio.shield(task))
+    except ClientDisconnect:
+        services.running.let_go(task)
+        raise
+
+
+async def present(receive: Receive, work: Awaitable[T]) -> T:
+    """What some work comes to while its client waits for it. Raises ClientDisconnect when it does not."""
     try:
         async with asyncio.timeout(None) as presence:
             with _watched(receive, presence):
-                return await turn.run(request, turn.Discard(), services, owner=owner, caller=caller)
+                return await work
     except TimeoutError:
         if not presence.expired():
             raise
     raise ClientDisconnect
+
+
+def _finishes(services: Services) -> bool:
+    """Whether a turn goes on without its client."""
+    return services.settings.server.on_disconnect == "finish"
 
 
 @contextmanager

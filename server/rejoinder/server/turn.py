@@ -6,9 +6,9 @@ that tells nobody, and reads the response off the last event.
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -35,7 +35,7 @@ from rejoinder.server.errors import StoreFailed
 from rejoinder.server.ids import Ids
 from rejoinder.server.lineage import lineage
 from rejoinder.server.prompting import Place, kept_by, prompt_of, toolbox_of
-from rejoinder.server.running import Waiting
+from rejoinder.server.running import Cancelled, Stop, Waiting
 from rejoinder.server.services import Provider, Services
 from rejoinder.server.timers import after
 from rejoinder.server.upstream import whole
@@ -96,6 +96,10 @@ class Outcome:
     response: Raw = field(default_factory=Raw)
 
 
+Keep = Callable[[Record, Sequence[Event]], Awaitable[None]]
+"""Makes a finished turn durable, before its last events are told."""
+
+
 async def run(
     request: CreateRequest, sink: Sink, services: Services, *, owner: str, caller: Identity = NOBODY
 ) -> Outcome:
@@ -105,46 +109,155 @@ async def run(
     the store while nothing has been sent; afterwards, towards a live sink, a failure is the turn's last event.
     """
     services.running.admit()
+    with services.running.turn() as stop, services.conversations.turn(request, owner):
+        turn = await prepare(request, services, owner=owner, caller=caller, stop=stop)
+        return await turn.answer(sink, turn.save if request.store else None)
+
+
+class Begun(NamedTuple):
+    """A response that is made again: its id and when it was made, in unix seconds."""
+
+    id: str
+    created_at: int
+
+
+async def prepare(
+    request: CreateRequest,
+    services: Services,
+    *,
+    owner: str,
+    caller: Identity,
+    stop: Stop,
+    kept: bool = False,
+    begun: Begun | None = None,
+) -> "Turn":
+    """Everything up to the moment the provider is asked; whatever is wrong with the request is found here.
+
+    `kept` says that the turn is kept in some way though the request does not want it stored, `begun` what response it
+    is if that exists already.
+    """
     services.condition.admit(store=request.store)
     route = services.routes.find(request.model)
     provider = services.providers[route.upstream.name]
     said = await lineage(request, services.store, owner=owner)
-    place = Place(services, provider, provider.issuer(route.model), owner, Ids(services.random))
-    inputs = kept_by(place.ids, said.conversation.coming) if request.store or provider.dialect.native else []
+    ids = Ids(services.random) if begun is None else Ids.of(begun.id)
+    place = Place(services, provider, provider.issuer(route.model), owner, ids, stop)
+    keeps = request.store or kept or provider.dialect.native
+    inputs = kept_by(place.ids, said.conversation.coming) if keeps else []
     prompt = prompt_of(request, said, inputs, place, caller)
-    response = echo(request, response_id=place.ids.response, created_at=int(services.clock()))
+    created_at = int(services.clock()) if begun is None else begun.created_at
+    response = echo(request, response_id=place.ids.response, created_at=created_at)
     outcome = Outcome(response.id, prompt.notes, prompt.losses)
     out = place.composer(prompt, response, said.conversation.call_ids, raw=provider.shows_raw_reasoning)
     attempts = Attempts(services.settings.server.retries, services.settings.server.retry_budget)
-    try:
-        await _answered(prompt, place, out, sink, outcome, attempts)
-    except (UpstreamError, BadFrame) as error:
-        if isinstance(error, UpstreamError):
-            error.upstream = provider.name
-        if not sink.live or not out.has_started:
-            raise
-        out.fail(*failure(error))
-    prompt.notes.extend(public(note) for note in out.notes)  # they may quote the provider (reliability.md S11)
-    # A request that is made twice says the same twice.
-    prompt.notes[:] = dict.fromkeys(prompt.notes)
-    prompt.losses[:] = dict.fromkeys(prompt.losses)
-    events = out.drain()
-    if request.store:
-        record = _record(prompt, inputs, out, events[-1], place, attempts)
-        events = await _kept(record, events, sink, out, services, owner)
-    last = events[-1]
-    assert isinstance(last, Lifecycle)
-    outcome.response = last.response
-    if prompt.notes or prompt.losses:
-        _logger.info(
-            "left out",
-            response=response.id,
-            upstream=provider.name,
-            notes=prompt.notes,
-            losses=[msgspec.to_builtins(loss) for loss in prompt.losses],
+    parent = said.records[-1].id if said.records else None
+    return Turn(prompt, place, out, outcome, inputs, attempts, parent)
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn that can be answered. `inputs` are its own items as they are kept, `parent` is the record it continues."""
+
+    prompt: Prompt
+    place: Place
+    out: Composer
+    outcome: Outcome
+    inputs: Sequence[Kept]
+    attempts: Attempts
+    parent: str | None
+
+    async def answer(self, sink: Sink, keep: Keep | None, *, ready: Awaitable[None] | None = None) -> Outcome:
+        """Ask the provider once it is `ready`, tell the sink, and keep what came of it before its end is told."""
+        prompt, out, provider, outcome = self.prompt, self.out, self.place.provider, self.outcome
+        try:
+            if ready is not None:
+                await ready
+            await _answered(prompt, self.place, out, sink, outcome, self.attempts)
+        except Cancelled:
+            if keep is None or not out.has_started:
+                raise
+            out.cancel()
+        except (UpstreamError, BadFrame) as error:
+            if isinstance(error, UpstreamError):
+                error.upstream = provider.name
+            if not sink.live or not out.has_started:
+                raise
+            out.fail(*failure(error))
+        prompt.notes.extend(public(note) for note in out.notes)  # they may quote the provider (reliability.md S11)
+        # A request that is made twice says the same twice.
+        prompt.notes[:] = dict.fromkeys(prompt.notes)
+        prompt.losses[:] = dict.fromkeys(prompt.losses)
+        events = out.drain()
+        if keep is not None:
+            events = await self._kept(events, sink, keep)
+        last = events[-1]
+        assert isinstance(last, Lifecycle)
+        outcome.response = last.response
+        if prompt.notes or prompt.losses:
+            _logger.info(
+                "left out",
+                response=out.response.id,
+                upstream=provider.name,
+                notes=prompt.notes,
+                losses=[msgspec.to_builtins(loss) for loss in prompt.losses],
+            )
+        await sink.send(events)
+        return outcome
+
+    async def save(self, record: Record, last: Sequence[Event]) -> None:
+        """Keep a turn of which nothing is kept yet."""
+        owner, services = self.place.owner, self.place.services
+        conversation = self.prompt.request.conversation
+        if conversation is not None and record.continues:
+            await services.conversations.kept.append(conversation, record, owner=owner)
+        else:
+            await services.store.save(record, owner=owner)
+
+    def record(self, response: Raw) -> Record:
+        """The turn as it is now; `response` is its object as it is told."""
+        out, prompt = self.out, self.prompt
+        status = out.response.status
+        # What fails in a conversation is no part of it (semantics.md §4): it has no place there, then or later.
+        apart = prompt.request.conversation is not None and status not in ("completed", "incomplete")
+        return Record(
+            id=out.response.id,
+            parent=None if apart else self.parent,
+            created_at=out.response.created_at,
+            status=status,
+            response=bytes(response),
+            input=[one.raw for one in self.inputs],
+            output=[_ENCODER.encode(item) for item in out.response.output],
+            model=prompt.model,
+            upstream=self.place.provider.name,
+            upstream_id=out.provider_id or "",
+            added=bytes(one.added for one in self.inputs),
+            identity=_named(prompt.identity),
+            attempts=tuple(self.attempts.failed),
+            background=prompt.request.background,
         )
-    await sink.send(events)
-    return outcome
+
+    async def _kept(self, events: list[Event], sink: Sink, keep: Keep) -> list[Event]:
+        """Keep the turn before its last event goes; what cannot be kept is a failed response (reliability.md F12)."""
+        last = events[-1]
+        assert isinstance(last, Lifecycle)
+        record = self.record(last.response)
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT):
+                await keep(record, events)
+        except (StoreError, TimeoutError) as error:
+            gone = isinstance(error, Missing)
+            self.place.services.condition.saw(error)
+            _logger.error("response not stored", response=record.id, exc_info=error)
+            message = (
+                f"Previous response with id '{record.parent}' was deleted while this response was generated."
+                if gone
+                else "The response was generated but could not be stored."
+            )
+            if not sink.live:
+                raise StoreFailed(message) from error
+            self.out.fail_unstored(message)
+            return [*events[:-1], *self.out.drain()]
+        return events
 
 
 _TRANSFORMED = ("model_mismatch", "organization_mismatch", "end_user_mismatch", "prefix_mismatch")
@@ -216,7 +329,7 @@ async def _asked_again(
                 if (wait := attempts.wait_after(error)) is None:
                     raise
                 _logger.info("asking again", upstream=place.provider.name, status=error.status, wait=round(wait, 3))
-                await _rest(wait, place.services)
+                await _rest(wait, place.stop)
             else:
                 prompt = lighter
         else:
@@ -231,12 +344,12 @@ def _lighter(prompt: Prompt, provider: Provider, error: UpstreamError) -> Prompt
     return provider.dialect.relent(prompt, error) if error.status == 400 else None
 
 
-async def _rest(seconds: float, services: Services) -> None:
-    """Wait, unless the server is told to stop."""
+async def _rest(seconds: float, stop: Stop) -> None:
+    """Wait, unless the turn is told to stop."""
     waiting: Waiting | None = None
     try:
         async with asyncio.timeout(None) as timeout:
-            with services.running.waiting(timeout) as waiting:
+            with stop.waiting(timeout) as waiting:
                 await asyncio.sleep(seconds)
     except TimeoutError as error:
         assert waiting is not None
@@ -282,7 +395,7 @@ async def _asked(prompt: Prompt, place: Place, out: Composer, sink: Sink, begin:
     waiting: Waiting | None = None
     try:
         async with asyncio.timeout(None) as timeout:
-            with services.running.waiting(timeout) as waiting:
+            with place.stop.waiting(timeout) as waiting:
                 waiting.at_most(provider.first_byte_timeout, "the provider did not answer in time")
                 async with provider.upstream.open(call) as answer:
                     if not 200 <= answer.status < 300:
@@ -309,50 +422,5 @@ async def _read(
         waiting.at_most(patience, "the provider stopped in the middle of its answer")
 
 
-def _record(
-    prompt: Prompt, inputs: Sequence[Kept], out: Composer, last: Event, place: Place, attempts: Attempts
-) -> Record:
-    assert isinstance(last, Lifecycle)
-    response = out.response
-    return Record(
-        id=response.id,
-        parent=response.previous_response_id,
-        created_at=response.created_at,
-        status=response.status,
-        response=bytes(last.response),
-        input=[one.raw for one in inputs],
-        output=[_ENCODER.encode(item) for item in response.output],
-        model=prompt.model,
-        upstream=place.provider.name,
-        upstream_id=out.provider_id or "",
-        added=bytes(one.added for one in inputs),
-        identity=_named(prompt.identity),
-        attempts=tuple(attempts.failed),
-    )
-
-
 def _named(who: Identity) -> dict[str, str] | None:
     return {name: value for name, value in msgspec.structs.asdict(who).items() if value} if who != NOBODY else None
-
-
-async def _kept(
-    record: Record, events: list[Event], sink: Sink, out: Composer, services: Services, owner: str
-) -> list[Event]:
-    """Store the turn before its last event goes; what cannot be stored is a failed response (reliability.md F12)."""
-    try:
-        async with asyncio.timeout(STORE_TIMEOUT):
-            await services.store.save(record, owner=owner)
-    except (StoreError, TimeoutError) as error:
-        gone = isinstance(error, Missing)
-        services.condition.saw(error)
-        _logger.error("response not stored", response=record.id, exc_info=error)
-        message = (
-            f"Previous response with id '{record.parent}' was deleted while this response was generated."
-            if gone
-            else "The response was generated but could not be stored."
-        )
-        if not sink.live:
-            raise StoreFailed(message) from error
-        out.fail_unstored(message)
-        return [*events[:-1], *out.drain()]
-    return events

@@ -45,6 +45,11 @@ class Record(msgspec.Struct, frozen=True, eq=False, weakref=True, omit_defaults=
     without: tuple[str, ...] = ()  # ids of items said before that are no longer part of the history from here on
 
     @property
+    def continues(self) -> bool:
+        """Whether a turn may follow: it has an answer, and so a place in its conversation."""
+        return self.status in ("completed", "incomplete")
+
+    @property
     def is_unfinished(self) -> bool:
         return self.status in UNFINISHED
 
