@@ -29,6 +29,7 @@ from rejoinder.bridge.envelope import Seal
 from rejoinder.server import turn
 from rejoinder.server.app import build_app
 from rejoinder.server.assembly import assemble
+from rejoinder.server.runs import Runs
 from rejoinder.server.services import Services
 from rejoinder.server.settings import Settings, load
 from rejoinder.store import Backend, Change, DiskBackend, Store
@@ -175,9 +176,11 @@ class Reply:
 class Site:
     """A running application and a client for it. What a call does not say is `model`, and no key."""
 
-    def __init__(self, port: int, client: aiohttp.ClientSession) -> None:
+    def __init__(self, port: int, client: aiohttp.ClientSession, runs: Runs, stop: Callable[[], None]) -> None:
         self.port = port
         self.client = client
+        self.runs = runs
+        self.stop = stop
 
     async def ask(
         self,
@@ -218,6 +221,9 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    def stop(self) -> None:
+        self.should_exit = True
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # they belong to the test run
@@ -229,12 +235,13 @@ async def site(services: Services) -> AsyncIterator[Site]:
     # By its protocol asyncio knows a socket that must not wait for acknowledgements.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(build_app(services), access_log=False, log_config=None, ws="none"))
+    runs = Runs(services)
+    server = _Server(uvicorn.Config(build_app(services, runs), access_log=False, log_config=None, ws="none"))
     serving = asyncio.create_task(server.serve([listener]))
     await server.up.wait()
     async with aiohttp.ClientSession() as client:
         try:
-            yield Site(listener.getsockname()[1], client)
+            yield Site(listener.getsockname()[1], client, runs, server.stop)
         finally:
             server.should_exit = True
             await serving

@@ -112,12 +112,18 @@ async def test_a_turn_that_is_stopped_ends_what_it_waits_for_and_whatever_it_wai
     stop = Stop()
     stop.now(Cancelled("the first"))
     stop.now(Cancelled("the second"))
+    waits: list[Waiting] = []
+
+    async def wait() -> None:
+        async with asyncio.timeout(None) as timeout:
+            with stop.waiting(timeout) as waiting:
+                waits.append(waiting)
+                await asyncio.sleep(NEVER)
+
     for _ in range(2):
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as timeout:
-                with stop.waiting(timeout) as waiting:
-                    await asyncio.sleep(NEVER)
-        assert str(waiting.error()) == "the first"
+            await wait()
+        assert str(waits[-1].error()) == "the first"
 
 
 async def test_work_that_nobody_waits_for_is_waited_for_at_the_end() -> None:

@@ -43,13 +43,13 @@ class Part(Struct, frozen=True):
     prompt_cache_breakpoint: CacheBreakpoint | None = None
 
     def __post_init__(self) -> None:
-        needed = _NEEDED.get(self.type)
+        needed = NEEDED.get(self.type)
         if needed is not None and getattr(self, needed) is None:
             # msgspec turns this into a validation error with the part's path.
             raise ValueError(f"Object missing required field `{needed}`")
 
 
-_NEEDED = {
+NEEDED = {
     "input_text": "text",
     "output_text": "text",
     "text": "text",
@@ -331,7 +331,7 @@ def _implied_type(head: Head) -> str | None:
 
 
 def _view(kind: str, raw: bytes) -> View:
-    decoder = _VIEWS.get(kind)
+    decoder = VIEWS.get(kind)
     if decoder is not None:
         return decoder.decode(raw)
     return HostedCall(kind) if kind in _HOSTED else Opaque(kind)
@@ -343,7 +343,7 @@ def _decoder(view: type[View]) -> msgspec.json.Decoder[View]:
 
 _HEAD = msgspec.json.Decoder(Head)
 
-_VIEWS: dict[str, msgspec.json.Decoder[View]] = {
+VIEWS: dict[str, msgspec.json.Decoder[View]] = {
     "message": _decoder(Message),
     "reasoning": _decoder(Reasoning),
     "function_call": _decoder(FunctionCall),

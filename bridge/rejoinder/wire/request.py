@@ -76,8 +76,8 @@ Metadata = Annotated[
 ]
 
 
-class _Fields(Struct, frozen=True, kw_only=True):
-    """The fields as the contract types them; null means left out."""
+class CreateFields(Struct, frozen=True, kw_only=True):
+    """The body of a create call, as objects.md §1 types it; null means left out."""
 
     model: Annotated[str, Meta(min_length=1)] | None = None
     input: Raw = Raw()
@@ -119,13 +119,13 @@ class _Fields(Struct, frozen=True, kw_only=True):
     client_metadata: dict[str, Raw] | None = None
 
 
-_KNOWN = frozenset(_Fields.__struct_fields__)
-_FIELDS = msgspec.json.Decoder(_Fields)
+_KNOWN = frozenset(CreateFields.__struct_fields__)
+_FIELDS = msgspec.json.Decoder(CreateFields)
 _KEYS = msgspec.json.Decoder(dict[str, Raw])
 _INPUT = msgspec.json.Decoder(str | list[Raw])
 _ENCODER = msgspec.json.Encoder()
 
-_REFUSED = {
+REFUSED = {
     "prompt": "prompt templates live at OpenAI and are not served here",
 }
 """Fields that demand behaviour nobody has, here or at a provider: without it the request means something else."""
@@ -145,7 +145,7 @@ class CreateRequest:
     `tool_choice` the parsed declarations, `conversation` the id of the one it is a turn of.
     """
 
-    def __init__(self, fields: _Fields, raw: dict[str, Raw], items: list[Item]) -> None:
+    def __init__(self, fields: CreateFields, raw: dict[str, Raw], items: list[Item]) -> None:
         self.fields = fields
         self.raw = raw
         self.input = items
@@ -216,8 +216,8 @@ def _unknown(keys: dict[str, Raw]) -> list[str]:
     return unknown
 
 
-def _refuse(fields: _Fields) -> None:
-    for name, why in _REFUSED.items():
+def _refuse(fields: CreateFields) -> None:
+    for name, why in REFUSED.items():
         if given(getattr(fields, name)):
             raise _unsupported(name, why)
     if fields.generate is False:
@@ -235,7 +235,7 @@ class _ConversationRef(Struct, frozen=True):
 _CONVERSATION = msgspec.json.Decoder(str | _ConversationRef)
 
 
-def _conversation(fields: _Fields) -> str | None:
+def _conversation(fields: CreateFields) -> str | None:
     """Its id or an object with it (objects.md §1); a conversation and a previous response exclude each other."""
     if not given(fields.conversation):
         return None

@@ -107,7 +107,7 @@ class Tool:
         """Read one declaration. Raises BadRequest with `at` in front of the path of what is wrong."""
         try:
             kind = _HEAD.decode(raw).type
-            decoder = _VIEWS.get(kind)
+            decoder = VIEWS.get(kind)
             if decoder is not None:
                 return cls(raw, kind, decoder.decode(raw))
         except msgspec.MsgspecError as error:
@@ -122,7 +122,7 @@ def _decoder(view: type[ToolView]) -> msgspec.json.Decoder[ToolView]:
     return msgspec.json.Decoder(view)
 
 
-_VIEWS: dict[str, msgspec.json.Decoder[ToolView]] = {
+VIEWS: dict[str, msgspec.json.Decoder[ToolView]] = {
     "function": _decoder(FunctionTool),
     "custom": _decoder(CustomTool),
     "namespace": _decoder(NamespaceTool),

@@ -18,7 +18,10 @@ Headers = Iterable[tuple[bytes, bytes]]
 OPEN = "local"
 """The owner of everything on a server without keys."""
 
-_FREE = "/health"
+_FREE = frozenset(("/health", "/openapi.json", "/docs"))
+_FREE_BELOW = "/docs/"
+"""What is the same for everybody and holds no secret, and what a browser opens without a key."""
+
 _HOST = re.compile(rb"[A-Za-z0-9.:\[\]-]+")
 _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(r"https?://(.*)")
@@ -81,7 +84,7 @@ class Access:
         self._open_host_check = open_host_check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and scope["path"] != _FREE:
+        if scope["type"] != "lifespan" and not _is_free(scope["path"]):
             try:
                 owner = admit(scope["headers"], self._keys, open_host_check=self._open_host_check)
             except ApiError as exc:
@@ -89,6 +92,10 @@ class Access:
                 return
             scope.setdefault("state", {})["owner"] = owner
         await self._app(scope, receive, send)
+
+
+def _is_free(path: str) -> bool:
+    return path in _FREE or path.startswith(_FREE_BELOW)
 
 
 def owner_of(scope: Scope) -> str:

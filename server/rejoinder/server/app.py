@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rejoinder.server.access import Access, Keys
 from rejoinder.server.conversing import ConversationRoutes
+from rejoinder.server.docs import routes as docs
 from rejoinder.server.envelope import answer, describe, from_codex
 from rejoinder.server.errors import NotFound
 from rejoinder.server.health import Health
@@ -24,12 +25,12 @@ from rejoinder.server.stored import StoredResponses
 from rejoinder.server.sweeping import Sweeper
 
 
-def build_app(services: Services) -> ASGIApp:
+def build_app(services: Services, runs: Runs | None = None) -> ASGIApp:
     """The ASGI application over these services; it closes them when it shuts down."""
+    runs = runs or Runs(services)
     pulse = Pulse()
     health = Health(services)
     sweeper = Sweeper(services)
-    runs = Runs(services)
     stored = StoredResponses(runs)
     talks = ConversationRoutes(services)
     models = Models(services)
@@ -50,6 +51,7 @@ def build_app(services: Services) -> ASGIApp:
     # The router alone: what Starlette's application adds to it is a second and a third place for errors to go.
     router = Router(
         routes=[
+            *docs(),
             Route("/v1/responses", CreateResponse(services, pulse, runs), methods=["POST"]),
             Route("/v1/responses/input_tokens", CountTokens(services), methods=["POST"]),
             Route("/v1/responses/compact", CompactConversation(services), methods=["POST"]),

@@ -10,7 +10,7 @@ from rejoinder.wire.request import Include
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
 _INCLUDES = frozenset(get_args(Include))
-_MOST_DIGITS = 15
+MOST_DIGITS = 15
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:
@@ -30,7 +30,7 @@ def whole_number(query: Mapping[str, str], name: str) -> int | None:
     text = query.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
         raise InvalidRequest(
             f"Invalid '{name}': expected an integer from 0 on, but got '{text[:20]}' instead.",
             param=name,

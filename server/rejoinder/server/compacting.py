@@ -27,7 +27,7 @@ _INPUT = msgspec.json.Decoder(str | list[Raw] | None)
 _ENCODER = msgspec.json.Encoder()
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')
 
-_TAKEN = frozenset(
+TAKEN = frozenset(
     (
         "client_metadata",
         "image",
@@ -66,7 +66,7 @@ def compaction_of(body: bytes) -> bytes:
     except msgspec.MsgspecError as error:
         raise bad_request(error) from error
     for name in fields:
-        if name not in _TAKEN:
+        if name not in TAKEN:
             raise BadRequest(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
     if said is None and bytes(fields.get("previous_response_id", Raw(b"null"))) == b"null":
         raise BadRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")

@@ -6,6 +6,7 @@ ApiError                  carries everything the envelope and the status line ne
 ├── Forbidden             a foreign origin or host name reaches for an open server           403
 ├── NotFound              no such response, item or route for this owner                     404
 ├── TooSlow               the request did not arrive in time                                 408
+├── Gone                  what the request waited for was deleted or cancelled by another    409
 ├── TooLarge              the body, before or after inflation, is over the limit             413
 ├── UnsupportedCoding     a content-encoding or charset we do not read                       415
 ├── KeyReused             an idempotency key came with two different bodies                  422
@@ -71,6 +72,16 @@ class TooSlow(ApiError):
 
     status = 408
     type = "invalid_request_error"
+
+
+class Gone(ApiError):
+    """Raised when several clients waited for one turn, and another of them put an end to it."""
+
+    status = 409
+    type = "invalid_request_error"
+
+    def __init__(self) -> None:
+        super().__init__("The response was cancelled before it was answered.")
 
 
 class TooLarge(ApiError):

@@ -51,7 +51,8 @@ async def frames(
             yield sse.COMMENT
         elif piece.following > first:
             yield b"".join(piece.frames[max(0, first - piece.first) :])
-    yield sse.DONE
+    if run is None or not run.handed_over:
+        yield sse.DONE
 
 
 class Followed:

@@ -21,7 +21,7 @@ PROBE_TIMEOUT = 10.0
 _logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
-class _Report(msgspec.Struct):
+class Report(msgspec.Struct):
     status: str
     version: str
     store: str
@@ -58,5 +58,5 @@ class Health:
         services = self._services
         draining, works = services.running.draining, services.condition.store_works
         status = "draining" if draining else "ok" if works else "store_failed"
-        body = _Report(status, self._version, "ok" if works else "failed", len(services.running))
+        body = Report(status, self._version, "ok" if works else "failed", len(services.running))
         return Response(msgspec.json.encode(body), 200 if status == "ok" else 503, media_type="application/json")

@@ -84,7 +84,7 @@ class CreateResponse:
                 await present(receive, run.over.wait())
             if run.error is not None:
                 raise run.error
-            first = (await run.store.get(run.id, owner=owner)).response
+            first = bytes(run.outcome.response)
         return json(first, headers={**extra, **headers(run.outcome.notes, run.outcome.losses)})
 
 

@@ -19,6 +19,13 @@ TURN_TIMEOUT = 3600.0
 """Seconds a whole turn may take, however steadily its provider sends (reliability.md §4)."""
 
 
+class ShuttingDown(UpstreamError):
+    """Raised inside a turn whose time is over because the server stops."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down", status=503)
+
+
 class Cancelled(Exception):
     """Raised inside a turn that nobody wants any more: it was cancelled, or deleted, or its client left."""
 
@@ -135,7 +142,7 @@ class Running:
     def stop(self) -> None:
         """End every turn that still runs: each answers its client with `response.failed`."""
         for stop in list(self._turns):
-            stop.now(UpstreamError("the server is shutting down", status=503))
+            stop.now(ShuttingDown())
 
     def begin(self, work: Coroutine[object, object, T]) -> "asyncio.Task[T]":
         """Work that no connection has to wait for; `close` does."""

@@ -24,11 +24,11 @@ from rejoinder.bridge.composer import Composer, encoded
 from rejoinder.bridge.dialect import Identity
 from rejoinder.server import turn
 from rejoinder.server.envelope import failure
-from rejoinder.server.errors import InvalidRequest, KeyReused, TooMany
+from rejoinder.server.errors import Gone, InvalidRequest, KeyReused, TooMany
 from rejoinder.server.journal import Journal, pieces
-from rejoinder.server.running import Cancelled
+from rejoinder.server.running import Cancelled, ShuttingDown
 from rejoinder.server.services import Services
-from rejoinder.store import Change, DamagedRecord, Missing, Record, Refused, Store
+from rejoinder.store import Change, DamagedRecord, Missing, Record, Refused, Store, StoreError
 from rejoinder.store import runs as rows
 from rejoinder.store.runs import Piece
 from rejoinder.wire import sse
@@ -44,6 +44,10 @@ PER_OWNER = 1000
 
 _logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _ENCODER = msgspec.json.Encoder()
+
+
+class HandedOver(Exception):
+    """Raised to end a run without an end: the server stops, and makes the response after its next start."""
 
 
 class Run:
@@ -65,6 +69,9 @@ class Run:
         self.over = asyncio.Event()
         self.error: Exception | None = None
         """Why there is no response, where the turn was refused before there was one."""
+
+        self.handed_over = False
+        """Whether this process is done with it, and it is not over."""
 
         self.journal: Journal | None = None
         self.first = b""
@@ -158,6 +165,8 @@ class Run:
 
     async def _keep(self, record: Record, events: Sequence[Event]) -> None:
         """The last commit: the record, and what is not written yet of the stream."""
+        if record.status == "failed" and isinstance(self.stop.error, ShuttingDown) and self._is_handed_over():
+            raise HandedOver
         journal = self.journal
         if journal is None:
             await self._replace(record, Change())
@@ -171,6 +180,11 @@ class Run:
             raise
         self._is_kept = True
         journal.written(frames)
+
+    def _is_handed_over(self) -> bool:
+        """Whether the next start makes this response again: nothing of its answer was told."""
+        goes_on = self._services.settings.server.background_recovery == "continue"
+        return goes_on and self.request.background and not self._turn.out.response.output
 
     async def _replace(self, record: Record, beside: Change) -> None:
         record = self._record(record)
@@ -266,9 +280,14 @@ class Runs:
 
     async def delete(self, response_id: str, *, owner: str) -> None:
         """Remove a response; one that is still made is ended first (F21). Raises Missing."""
-        store, _ = await self.find(response_id, owner=owner)
+        store, record = await self.find(response_id, owner=owner)
         await self._stopped(response_id, owner)
-        await store.delete(response_id, owner=owner)
+        try:
+            await store.delete(response_id, owner=owner)
+        except Missing:
+            # One that was ended before it began to be answered leaves nothing.
+            if not record.is_unfinished:
+                raise
 
     async def recover(self) -> None:
         """Deal with what an earlier process left unfinished; to be called before the first request."""
@@ -291,15 +310,19 @@ class Runs:
 
     async def _once(self, request: CreateRequest, digest: bytes, owner: str, caller: Identity, key: str) -> Told:
         services = self._services
-        known, row = await rows.known(services.store, key, owner=owner)
-        if known is None and (in_memory := await rows.known(services.volatile, key, owner=owner))[0] is not None:
-            known, row = in_memory
-        fresh = known is not None and known.at > services.clock() - rows.KEPT_ONCE
-        if known is not None and fresh:
+        was = {}
+        fresh: list[rows.Once] = []
+        for store in (services.store, services.volatile):
+            known, was[store] = await rows.known(store, key, owner=owner)
+            if known is not None and known.at > services.clock() - rows.KEPT_ONCE:
+                fresh.append(known)
+        for known in fresh:
             if known.digest != digest:
                 raise KeyReused("This idempotency key was used before, with another body.")
             if (run := self.get(known.response_id, owner)) is not None:
-                return Told(run, None, replayed=True)
+                if run.stop.error is None:
+                    return Told(run, None, replayed=True)
+                await run.over.wait()  # it is being ended, and what it comes to decides
             try:
                 _, record = await self.find(known.response_id, owner=owner)
             except Missing:
@@ -308,6 +331,7 @@ class Runs:
                 if not _is_worth_another_try(record):
                     return Told(None, record, replayed=True)
         entry = rows.Once(digest, "", int(services.clock()))
+        row = was[services.shelf(store=request.store)]
         return Told(await self._begin(request, owner, caller, key=key, entry=entry, was=row), None)
 
     async def _begin(
@@ -324,6 +348,7 @@ class Runs:
         services.running.admit()
         if request.background and self._in_background[owner] >= PER_OWNER:
             raise TooMany(f"There are {PER_OWNER} unfinished background responses. Please try again in 10s.")
+        self._in_background[owner] += request.background
         begun: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
 
         async def made() -> None:
@@ -342,6 +367,8 @@ class Runs:
                     _logger.error("a run ended badly", exc_info=error)
                 else:
                     begun.set_exception(error)
+            finally:
+                self._in_background[owner] -= request.background
 
         services.running.begin(made())
         return await asyncio.shield(begun)
@@ -350,26 +377,36 @@ class Runs:
         """Make a response that is in the store, unfinished, and see to it that it does not stay so."""
         place = (run.owner, run.id)
         self._runs[place] = run
-        in_background = run.request.background
-        self._in_background[run.owner] += in_background
         if begun is not None and not begun.cancelled():
             begun.set_result(run)
         try:
             await run.answer(self._places)
+        except HandedOver:
+            run.handed_over = True
         except Exception as error:
             # The last frame of a turn that nobody else answers for.
-            if in_background:
-                await self._end(run.store, await run.store.get(run.id, owner=run.owner), run.owner, error)
-            else:
-                run.error = error
-                await run.store.delete(run.id, owner=run.owner)
+            await self._give_up(run, error)
         finally:
-            self._in_background[run.owner] -= in_background
             del self._runs[place]
             run.over.set()
             run.answered.set()
             if run.journal is not None:
                 run.journal.written(())
+
+    async def _give_up(self, run: Run, error: Exception) -> None:
+        """The turn came to nothing that it could say itself: in the background that is a failed response, and for a
+        client that waits it is the answer, as if there had been none."""
+        try:
+            if run.request.background:
+                await self._end(run.store, await run.store.get(run.id, owner=run.owner), run.owner, error)
+            else:
+                run.error = Gone() if isinstance(error, Cancelled) else error
+                await run.store.delete(run.id, owner=run.owner)
+        except Missing:
+            pass  # deleted meanwhile
+        except StoreError as broken:
+            # Whoever looks at it later ends it, or the next start does.
+            _logger.error("a run could not be ended", response=run.id, exc_info=broken)
 
     async def _stopped(self, response_id: str, owner: str) -> None:
         run = self.get(response_id, owner)
@@ -389,6 +426,7 @@ class Runs:
     async def _resume(self, left: rows.Run, record: Record) -> None:
         services = self._services
         written = [piece async for piece in pieces(services.store, record.id, owner=left.owner)]
+        self._in_background[left.owner] += 1
 
         async def made() -> None:
             request = CreateRequest.parse(left.request)
@@ -409,6 +447,8 @@ class Runs:
                     await self._made(run)
             except Exception as error:  # the last frame of this task: what can no longer be made has failed
                 await self._end(services.store, record, left.owner, error)
+            finally:
+                self._in_background[left.owner] -= 1
 
         _logger.info("a background response is made again", response=record.id)
         services.running.begin(made())
