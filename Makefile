@@ -40,7 +40,7 @@ $(CODEX): tests/clients/package.json tests/clients/package-lock.json
 	@npm ci --silent --no-audit --no-fund --prefix tests/clients
 	@touch $@
 
-LOCK := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+LOCK := $(VENV)/bin/pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header
 
 lock: $(VENV)/test.stamp
