@@ -19,6 +19,7 @@ from agents import (
     LocalShellTool,
     ModelBehaviorError,
     ModelSettings,
+    OpenAIConversationsSession,
     OpenAIResponsesModel,
     RunConfig,
     Runner,
@@ -36,6 +37,7 @@ from agents import (
     tool_namespace,
 )
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
+from agents.memory import OpenAIResponsesCompactionSession
 from agents.tool_context import ToolContext
 from openai import AsyncOpenAI
 from openai.types.responses import ResponseFunctionToolCall
@@ -66,7 +68,7 @@ def get_weather(city: str) -> str:
 @pytest.fixture(scope="module")
 def server(provider: ChatUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     upstreams = [
-        LiveUpstream(provider.base_url, models=(MODEL,)),
+        LiveUpstream(provider.base_url, models=(MODEL, "gpt-test")),
         LiveUpstream(name="demo", dialect="demo", models=("demo",)),
     ]
     with running(tmp_path_factory.mktemp("server"), upstreams=upstreams) as server:
@@ -348,6 +350,121 @@ async def test_deferred_tools_of_a_namespace_are_found_and_called_by_both_names(
     assert (item.namespace, item.name) == ("crm", "find")
     assert upstream.requests[2].chat.messages[4].text == "Ada is here"
     assert upstream.requests[2].chat.messages[3].tool_calls[0].function.name == "crm__find"
+
+
+# What the server keeps for a run
+
+
+@both_ways
+async def test_a_run_is_held_in_a_conversation(
+    client: AsyncOpenAI, model: OpenAIResponsesModel, witness: Witness, upstream: ChatUpstream, streamed: bool
+) -> None:
+    upstream.follow([TWO_CITIES, SUNNY, answer(text("You are welcome."))])
+    agent = Agent("Herald", instructions="Be brief.", model=model, tools=[get_weather])
+    conversation = await client.conversations.create()
+    first = await run(agent, "Weather?", streamed=streamed, conversation_id=conversation.id)
+    second = await run(agent, "Thanks", streamed=streamed, conversation_id=conversation.id)
+    assert (first.final_output, second.final_output) == ("All sunny.", "You are welcome.")
+    # Every call says only what is new.
+    bodies = [asked(exchange) for exchange in witness.exchanges if exchange.request.url.path.endswith("/responses")]
+    assert [body["conversation"] for body in bodies] == [conversation.id] * 3
+    assert [[item.get("type", "message") for item in body["input"]] for body in bodies] == [
+        ["message"],
+        ["function_call_output"] * 2,
+        ["message"],
+    ]
+    assert roles(upstream, 2) == ["system", "user", "assistant", "tool", "tool", "assistant", "user"]
+    items = client.conversations.items.list(conversation.id, order="asc", limit=3)
+    assert [item.type async for item in items] == [
+        *("message", "reasoning", "message", "function_call", "function_call"),
+        *("function_call_output", "function_call_output", "message", "message", "message"),
+    ]
+
+
+@both_ways
+async def test_a_conversation_is_a_session(
+    client: AsyncOpenAI, model: OpenAIResponsesModel, upstream: ChatUpstream, streamed: bool
+) -> None:
+    upstream.follow([TWO_CITIES, SUNNY, answer(text("You are welcome."))])
+    agent = Agent("Herald", model=model, tools=[get_weather])
+    session = OpenAIConversationsSession(openai_client=client)
+    await run(agent, "Weather?", streamed=streamed, session=session)
+    await run(agent, "Thanks", streamed=streamed, session=session)
+    assert roles(upstream, 2) == ["user", "assistant", "tool", "tool", "assistant", "user"]
+    assert session.session_id.startswith("conv_")
+    items = [dict(item) for item in await session.get_items()]
+    assert [item["type"] for item in items] == [
+        *("message", "reasoning", "message", "function_call", "function_call"),
+        *("function_call_output", "function_call_output", "message", "message", "message"),
+    ]
+    # A session that is opened again has them all.
+    again = OpenAIConversationsSession(conversation_id=session.session_id, openai_client=client)
+    assert await again.get_items() == items
+    upstream.follow([answer(text("Goodbye."))])
+    await run(agent, "Bye", streamed=streamed, session=again)
+    assert roles(upstream, 3) == [*roles(upstream, 2), "assistant", "user"]
+
+
+async def test_items_of_a_session_are_added_popped_and_cleared(client: AsyncOpenAI) -> None:
+    session = OpenAIConversationsSession(openai_client=client)
+    assert await session.get_items() == []
+    assert await session.pop_item() is None
+    # Twenty at a time, and more than one page of them.
+    await session.add_items([{"role": "user", "content": f"word {number}"} for number in range(45)])
+
+    def words(items: list[Any]) -> list[str]:
+        return [part["text"] for item in items for part in item["content"]]
+
+    assert words(await session.get_items()) == [f"word {number}" for number in range(45)]
+    assert words(await session.get_items(limit=22)) == [f"word {number}" for number in range(23, 45)]
+    popped = [await session.pop_item() for _ in range(3)]
+    assert words(popped) == ["word 44", "word 43", "word 42"]
+    assert len(await session.get_items()) == 42
+    conversation_id = session.session_id
+    await session.clear_session()
+    with pytest.raises(openai.NotFoundError):
+        await client.conversations.retrieve(conversation_id)
+    assert await session.get_items() == []
+    assert session.session_id != conversation_id
+
+
+async def test_a_session_is_compacted_by_the_server(
+    client: AsyncOpenAI, model: OpenAIResponsesModel, upstream: ChatUpstream
+) -> None:
+    upstream.follow([TWO_CITIES, SUNNY, answer(text("THE SUMMARY")), answer(text("You are welcome."))])
+    agent = Agent("Herald", model=model, tools=[get_weather])
+    memory = SQLiteSession("herald")
+    session = OpenAIResponsesCompactionSession(
+        "herald", memory, client=client, model="gpt-test", compaction_mode="input"
+    )
+    try:
+        await run(agent, "Weather?", streamed=False, session=session)
+        await session.run_compaction({"force": True})
+        assert [dict(item)["type"] for item in await session.get_items()] == ["message", "compaction"]
+        result = await run(agent, "Thanks", streamed=False, session=session)
+    finally:
+        memory.close()
+    assert result.final_output == "You are welcome."
+    words = [message.text for message in upstream.requests[3].chat.messages]
+    assert (words[0], words[-1]) == ("Weather?", "Thanks")
+    assert any("THE SUMMARY" in one for one in words)
+
+
+@pytest.mark.parametrize("options", [{}, {"auto_previous_response_id": True}], ids=["own history", "server's history"])
+async def test_a_streamed_run_may_be_made_in_the_background(
+    client: AsyncOpenAI, model: OpenAIResponsesModel, upstream: ChatUpstream, options: dict[str, bool]
+) -> None:
+    """Streamed alone: the SDK does not poll, and takes what is queued for the end."""
+    upstream.follow([TWO_CITIES, SUNNY])
+    settings = ModelSettings(extra_args={"background": True})
+    agent = Agent("Herald", model=model, model_settings=settings, tools=[get_weather])
+    result = await run(agent, "Weather?", streamed=True, **options)
+    assert result.final_output == "All sunny."
+    assert roles(upstream, 1) == ["user", "assistant", "tool", "tool"]
+    for one in result.raw_responses:
+        assert one.response_id is not None
+        kept = await client.responses.retrieve(one.response_id)
+        assert (kept.background, kept.status) == (True, "completed")
 
 
 # What goes wrong

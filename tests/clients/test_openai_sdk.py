@@ -907,7 +907,7 @@ def test_a_wrong_key_is_an_authentication_error(client: OpenAI, upstream: ChatUp
 
 def test_an_endpoint_nobody_serves_is_not_found(client: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="Invalid URL"):
-        client.conversations.create()
+        client.files.list()
 
 
 def test_a_busy_provider_is_asked_again_when_it_said(client: OpenAI, upstream: ChatUpstream) -> None:

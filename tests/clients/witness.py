@@ -12,15 +12,31 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import cast, get_args
+from functools import cache
+from typing import Any, cast, get_args
 
 import httpx2
 import pydantic
 from openai import AsyncOpenAI, OpenAI
-from openai.pagination import SyncPage
+from openai.pagination import SyncConversationCursorPage, SyncPage
 from openai.types import Model
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.conversations import (
+    Conversation,
+    ConversationDeletedResource,
+    ConversationItem,
+    ConversationItemList,
+)
+from openai.types.responses import (
+    CompactedResponse,
+    InputTokenCountResponse,
+    Response,
+    ResponseCompactionItem,
+    ResponseInputMessageItem,
+    ResponseStreamEvent,
+)
 from openai.types.responses.response_item_list import ResponseItemList
+
+_EmptyPage = SyncConversationCursorPage[ConversationItem]
 
 _BEYOND = frozenset(
     {
@@ -32,6 +48,7 @@ _BEYOND = frozenset(
         "ResponseFunctionCallArgumentsDoneEvent.name",
         # OpenAI's item lists require it, the SDK's type lacks it (objects.md §6.1).
         "ResponseCustomToolCall.status",
+        "ResponseCustomToolCallOutput.status",
         # As the agents SDK sends it, and as it is kept (provider-responses.md §3).
         "LocalShellCallOutput.call_id",
         # In the parts they belong to these have bytes, in the events' types they do not (objects.md §5).
@@ -39,6 +56,9 @@ _BEYOND = frozenset(
         "LogprobTopLogprob.bytes",
         # What Codex reads of the same list (codex.md §6).
         "SyncPage[Model].models",
+        # Every list has both, and the pages of conversations name neither; on an empty one the id is null (http.md §3).
+        f"{_EmptyPage.__name__}.object",
+        f"{_EmptyPage.__name__}.first_id",
     }
 )
 """The fields that may be sent although the SDK does not know them."""
@@ -67,6 +87,12 @@ class _Deleted(pydantic.BaseModel, extra="forbid"):
     id: str
     object: str
     deleted: bool
+
+
+class _Compacted(CompactedResponse):
+    """The SDK takes what is left of the users for messages of the model; they are those of a list (http.md §2.2)."""
+
+    output: list[ResponseInputMessageItem | ResponseCompactionItem]  # type: ignore[assignment]  # see above
 
 
 @dataclass(slots=True)
@@ -104,36 +130,59 @@ class Exchange:
             return
         assert kind == "application/json"
         if self.ended:
-            found = self._model().model_validate_json(bytes(self.body), strict=True)
-            _check_names(found)
+            _check_names(_adapter(self._model()).validate_json(bytes(self.body), strict=True))
 
     def _check_stream(self) -> None:
         assert self.status == 200
         events = self.events
-        assert [event.sequence_number for event in events] == [*range(len(events))]
+        query = self.request.url.params
+        # A stream that is resumed is the rest of the one it goes on with (events.md §7).
+        first = int(query.get("starting_after", "-1")) + 1
+        assert [event.sequence_number for event in events] == [*range(first, first + len(events))]
         ends = [event.type for event in events if event.type in _TERMINAL]
         if self.ended or ends:
-            assert ends == [events[-1].type]
-            assert self.body.endswith(b"\n\ndata: [DONE]\n\n")
+            assert ends == [event.type for event in events[-1:]]
+            assert ends or first, "a whole stream has an end"
+            assert (b"\n\n" + self.body).endswith(b"\n\ndata: [DONE]\n\n")
         for event in events:
             _check_names(event)
 
-    def _model(self) -> type[pydantic.BaseModel]:
+    def _model(self) -> Any:
+        """The SDK's type of the answer; not all of them are classes."""
         if self.status != 200:
             return _Envelope
         match self.request.method, self.request.url.path.removeprefix("/v1/").split("/"):
-            case ("POST", ["responses"]) | ("GET", ["responses", _]):
+            case ("POST", ["responses", "input_tokens"]):
+                return InputTokenCountResponse
+            case ("POST", ["responses", "compact"]):
+                return _Compacted
+            case ("POST", ["responses"] | ["responses", _, "cancel"]) | ("GET", ["responses", _]):
                 return Response
             case ("DELETE", ["responses", _]):
                 return _Deleted
             case ("GET", ["responses", _, "input_items"]):
                 return ResponseItemList
+            case ("POST", ["conversations"] | ["conversations", _]) | ("GET", ["conversations", _]):
+                return Conversation
+            case ("DELETE", ["conversations", _]):
+                return ConversationDeletedResource
+            case ("POST" | "GET", ["conversations", _, "items"]):
+                return ConversationItemList if json.loads(self.body)["data"] else _EmptyPage
+            case ("GET", ["conversations", _, "items", _]):
+                return ConversationItem
+            case ("DELETE", ["conversations", _, "items", _]):
+                return Conversation
             case ("GET", ["models"]):
                 return SyncPage[Model]
             case ("GET", ["models", *_]):
                 return Model
             case unexpected:
                 raise AssertionError(f"nobody said what {unexpected} answers")
+
+
+@cache
+def _adapter(type_: Any) -> pydantic.TypeAdapter[object]:
+    return pydantic.TypeAdapter(type_)
 
 
 def _check_names(value: object) -> None:
@@ -189,7 +238,7 @@ def witnessing() -> Iterator[Witness]:
 
 class _Transport(httpx2.HTTPTransport):
     def __init__(self, witness: Witness) -> None:
-        super().__init__(limits=_LIMITS)
+        super().__init__(limits=_LIMITS, verify=_NO_TLS)
         self._witness = witness
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -201,7 +250,7 @@ class _Transport(httpx2.HTTPTransport):
 
 class _AsyncTransport(httpx2.AsyncHTTPTransport):
     def __init__(self, witness: Witness) -> None:
-        super().__init__(limits=_LIMITS)
+        super().__init__(limits=_LIMITS, verify=_NO_TLS)
         self._witness = witness
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -242,6 +291,8 @@ class _AsyncCopied(httpx2.AsyncByteStream):
 
 
 _LIMITS = httpx2.Limits(max_connections=100)
+_NO_TLS = False
+"""Loading certificates takes longer than most tests, and loopback needs none."""
 
 
 def losses_of(headers: httpx2.Headers) -> list[dict[str, str]]:

@@ -394,7 +394,14 @@ class Kept:
     added: int
 
 
-_WITHOUT_STATUS = ("additional_tools", "compaction", "configuration_update")
+_WITHOUT_STATUS = (
+    "additional_tools",
+    "compaction",
+    "configuration_update",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "mcp_list_tools",
+)
 """Types of items that have none (objects.md §6)."""
 
 _ID, _TYPE, _WITH_STATUS, _CONTENT = 1, 2, 4, 8

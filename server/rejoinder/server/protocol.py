@@ -43,7 +43,7 @@ class Limits:
     header_timeout: float = 10.0
     head_bytes: int = 65_536
     headers: int = 100
-    connections: int = 1_000
+    connections: int = 2_000
     connections_per_address: int = 64
 
 

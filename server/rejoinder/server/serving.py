@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import sys
 from types import FrameType
 
@@ -37,16 +38,34 @@ class DrainingServer(uvicorn.Server):
         self._captured_signals.clear()
 
 
+FILES_BESIDE = 256
+"""Open files beside the clients' connections: one to an upstream for each turn comes on top."""
+
+
+def allow_files(connections: int) -> None:
+    """Let the process have as many files open as its connections need, as far as it may decide that itself.
+
+    Each client may have a turn, and that a connection to an upstream; the usual 1024 would end in refused connections.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + FILES_BESIDE
+    if soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+
+
 def serve(settings: Settings) -> None:
     """Serve until a signal says otherwise. Raises SettingsError or StoreError when it cannot begin."""
     log.configure("info", sys.stderr)
     services = assemble(settings)
     server = settings.server
+    allow_files(server.max_connections)
     config = uvicorn.Config(
         build_app(services),
         host=server.host,
         port=server.port,
-        http=bounded_protocol(Limits(header_timeout=server.header_timeout)),
+        http=bounded_protocol(Limits(header_timeout=server.header_timeout, connections=server.max_connections)),
         ws="none",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         backlog=2048,

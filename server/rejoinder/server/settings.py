@@ -64,6 +64,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 1024 * 1024
     """After inflation (reliability.md S7)."""
 
+    max_connections: Annotated[int, msgspec.Meta(ge=1)] = 2000
     header_timeout: Seconds = 10.0
     body_timeout: Seconds = 30.0
     first_byte_timeout: Seconds = 300.0
