@@ -1,10 +1,12 @@
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from rejoinder.server.cli import cli, main
 from rejoinder.server.settings import Settings, SettingsError, digest
+from rejoinder.store import Record, open_store
 from rejoinder.store.errors import StoreError
 
 CANARY = "sk-canary-7f3a"
@@ -60,7 +63,7 @@ def test_help_alone_says_how_to_start() -> None:
         "--version",
     ):
         assert part in told.output
-    for command in ("serve", "check", "codex", "key"):
+    for command in ("serve", "check", "codex", "key", "store"):
         assert run(command, "--help").exit_code == 0
 
 
@@ -225,6 +228,39 @@ def test_an_owner_that_would_break_the_block_is_refused() -> None:
     told = run("key", "new", 'a"b')
     assert told.exit_code == 2
     assert "expected a name of letters, digits" in told.stderr
+
+
+def kept(store: str) -> None:
+    """A store with one response in it."""
+
+    async def save() -> None:
+        opened = open_store(store)
+        await opened.save(Record("resp_1", None, 7, "completed", b"{}", [], []), owner="local")
+        await opened.close()
+
+    asyncio.run(save())
+
+
+def test_store_looks_into_the_place_of_the_settings() -> None:
+    assert run("store", "stats").exit_code == 2
+    kept("disk:./elsewhere")
+    configure('[server]\nstore = "disk:./elsewhere"')
+    for command in (("stats",), ("stats", "--json"), ("verify",), ("prune", "--dry-run"), ("export", "resp_1")):
+        told = run("store", *command)
+        assert told.exit_code == 0
+        assert told.stdout
+
+
+def test_store_tells_damage_by_its_exit_status() -> None:
+    kept("disk:./rejoinder-data")
+    with closing(sqlite3.connect("rejoinder-data/cache.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE Cache SET value = x'00'")
+    for command in ("verify", "export"):
+        told = run("store", command)
+        assert told.exit_code == 1
+        assert "'response/resp_1' cannot be read" in told.output
+    both = run("store", "export", "resp_1", "--conversation", "conv_1")
+    assert (both.exit_code, both.stderr) == (2, "Error: name a response or a conversation, not both\n")
 
 
 def test_the_command_is_installed_and_quick_to_help() -> None:

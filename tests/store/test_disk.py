@@ -183,6 +183,7 @@ def test_nothing_is_read_from_or_written_to_files() -> None:
         disk.store(b"bytes", True)
     with pytest.raises(DamagedRecord):
         disk.fetch(1, None, b"bytes", True)
+    assert disk.fetch(1, None, b"bytes", False) == b"bytes"
     with pytest.raises(DamagedRecord):
         disk.remove("ab/cd/file.val")
 
@@ -325,6 +326,15 @@ async def test_what_waits_when_the_store_closes_is_written(directory: Path) -> N
     await asyncio.gather(*waiting, *closings)
     async with opened(directory) as again:
         assert await again.get(["k0", "k2", "late"]) == [b"v", b"v", None]
+
+
+async def test_the_keys_of_a_range_come_in_order_without_those_that_are_not_text(directory: Path) -> None:
+    async with opened(directory) as backend:
+        await backend.commit(Change(dict.fromkeys(["b", "a/2", "a/1", "a"], b"")))
+        with by_hand(directory) as database:
+            database.execute("UPDATE Cache SET key = x'61' WHERE key = 'a'")
+        assert await backend.keys("", "\x7f", 9) == ["a/1", "a/2", "b"]
+        assert await backend.keys("a/", "a/\x7f", 1) == ["a/1"]
 
 
 async def test_a_walk_passes_over_keys_that_are_not_there(directory: Path) -> None:

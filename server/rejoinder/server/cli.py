@@ -2,6 +2,8 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Never
@@ -19,6 +21,9 @@ _CONFIG = click.option(
     metavar="FILE",
     help="The settings; ./rejoinder.toml is used if it exists.",
 )
+
+
+_STORE = click.option("--store", metavar="URL", help="Where conversations are kept, for example disk:./rejoinder-data.")
 
 
 class _Refused(click.ClickException):
@@ -54,7 +59,7 @@ def cli() -> None:
 @click.option("--host", metavar="ADDRESS", help="Where to listen; an address others can reach needs an API key.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 8080 unless the settings say otherwise.")
 @_CONFIG
-@click.option("--store", metavar="URL", help="Where conversations are kept, for example disk:./rejoinder-data.")
+@_STORE
 def serve(host: str | None, port: int | None, config: Path | None, store: str | None) -> None:
     """Serve until interrupted.
 
@@ -157,6 +162,114 @@ def new(owner: str) -> None:
     click.echo(f"key (not shown again): {secret}\n\nfor the settings:\n\n{block}", nl=False)
 
 
+@cli.group()
+def store() -> None:
+    """Look into the place where conversations are kept.
+
+    The place comes from the settings, as for `serve`: --store, REJOINDER_STORE or `store` in [server]. All but `prune`
+    only read, and work while a server runs, after it has stopped and after it was killed.
+    """
+
+
+@store.command()
+@_CONFIG
+@_STORE
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, with sizes in bytes and times in Unix seconds.")
+def stats(config: Path | None, store: str | None, as_json: bool) -> None:
+    """Say how much of what is kept, how old it is, and how large the files are.
+
+    A deleted response stays for as long as others build on it; an expired one can no longer be seen and is removed a
+    day later. Sizes of rows are those of their compressed values.
+    """
+    settings = _settings(config, store=store)
+    from rejoinder.server import store_command
+
+    with _store_errors():
+        click.echo(store_command.stats(settings, as_json=as_json))
+
+
+@store.command()
+@_CONFIG
+@_STORE
+def verify(config: Path | None, store: str | None) -> None:
+    """Read everything that is kept, and say what is damaged.
+
+    Every row is read and decoded; every parent, stream, conversation and count is compared with what it belongs to; and
+    SQLite checks its file. Each damage is a line that names the row and what it breaks. The exit status is 0 when
+    nothing is wrong, 1 when something is, 2 when the store cannot be opened.
+    """
+    settings = _settings(config, store=store)
+    from rejoinder.server import store_command
+
+    with _store_errors():
+        whole = store_command.verified(settings, click.echo)
+    if not whole:
+        raise click.exceptions.Exit(1)
+
+
+@store.command()
+@_CONFIG
+@_STORE
+@click.option("--dry-run", is_flag=True, help="Only say how much would be removed; works while a server runs.")
+@click.option("--now", "at_once", is_flag=True, help="Also what has expired within the last day.")
+def prune(config: Path | None, store: str | None, dry_run: bool, at_once: bool) -> None:
+    """Remove what has expired.
+
+    That is every response that can no longer be seen since a day, unless others build on it, and idempotency keys that
+    are older than a day. A running server does this itself, so this command wants the store for itself.
+    """
+    settings = _settings(config, store=store)
+    from rejoinder.server import store_command
+
+    with _store_errors():
+        click.echo(store_command.prune(settings, dry_run=dry_run, at_once=at_once))
+
+
+@store.command()
+@click.argument("response_id", required=False)
+@_CONFIG
+@_STORE
+@click.option("--conversation", "conversation_id", metavar="ID", help="All that was said in a conversation.")
+@click.option("--owner", metavar="NAME", help="Only what belongs to this owner.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="A new file, for this user alone.")
+def export(
+    response_id: str | None,
+    config: Path | None,
+    store: str | None,
+    conversation_id: str | None,
+    owner: str | None,
+    output: Path | None,
+) -> None:
+    """Write records as JSON Lines, to the standard output or to FILE.
+
+    With RESPONSE_ID that response and all it builds on, with --conversation all that was said in it, both oldest first.
+    Without either everything, in no order that means anything; `parent` says what follows what.
+
+    \b
+    Each line is an object:
+        id, parent, created_at, status, model, upstream
+        owner      its name where the settings or --owner say it, else a hash of it
+        input      the items of this turn, as they were sent
+        output     the items of the answer, as the client got them
+        response   the Response object; null for items put into a conversation
+        deleted    true: it can no longer be found, and is here since others build on it
+        without    ids of earlier items that were taken out of the conversation here
+
+    What cannot be read is named on the standard error, and makes the exit status 1. It is 2 when the store cannot be
+    opened, or has no such response or conversation.
+    """
+    if response_id is not None and conversation_id is not None:
+        _refuse("name a response or a conversation, not both")
+    settings = _settings(config, store=store)
+    from rejoinder.server import store_command
+
+    wanted = store_command.Wanted(response_id, conversation_id, owner)
+    with _store_errors():
+        whole = store_command.export(settings, wanted, output, lambda text: click.echo(text, err=True))
+    if not whole:
+        raise click.exceptions.Exit(1)
+
+
 def main() -> None:
     """The entry point."""
     cli()
@@ -168,6 +281,16 @@ def _settings(
     try:
         return load(config, os.environ, host=host, port=port, store=store)
     except SettingsError as exc:
+        _refuse(str(exc))
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    from rejoinder.store.errors import StoreError
+
+    try:
+        yield
+    except StoreError as exc:
         _refuse(str(exc))
 
 

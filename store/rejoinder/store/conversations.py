@@ -6,6 +6,7 @@ out is one more, which says so. So a response that was made in a conversation bu
 like any other continuation, and goes on building on it when the conversation is gone.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import msgspec
 
 from rejoinder.store import keys
 from rejoinder.store.backend import Change
-from rejoinder.store.errors import Conflict, DamagedRecord, Missing
+from rejoinder.store.errors import Conflict, DamagedRecord, Missing, Refused
 from rejoinder.store.record import ITEMS, Record
 from rejoinder.store.records import NOTHING, Heading, Store, opened
 from rejoinder.store.values import seal
@@ -36,6 +37,8 @@ class Conversation:
     row: bytes
 
 
+_CONVERSATION_ID = re.compile(r"conv_[0-9A-Za-z]{1,128}")
+
 _encoder = msgspec.msgpack.Encoder()
 _row = msgspec.msgpack.Decoder(_Row)
 
@@ -49,21 +52,31 @@ class Conversations:
     async def create(
         self, conversation_id: str, *, owner: str, created_at: int, metadata: Mapping[str, str], items: Record | None
     ) -> Conversation:
-        """Begin one. `items` is the record of what it begins with (`items_of`)."""
+        """Begin one. `items` is the record of what it begins with (`items_of`).
+
+        Raises `Refused` when its id is taken or has another form.
+        """
+        if not _CONVERSATION_ID.fullmatch(conversation_id):
+            raise Refused("a conversation's id must be 'conv_' and letters and digits")
         key = keys.conversation(keys.tenant_of(owner), conversation_id)
         row = _written(key, _Row(created_at, {**metadata}, items.id if items is not None else None))
-        if items is None:
-            await self._store.backend.commit(Change({key: row}, expect={key: None}))
-        else:
-            await self._store.save(items, owner=owner, heading=Heading(key, None, row))
-        return _read(conversation_id, key, row)
+        try:
+            if items is None:
+                await self._store.backend.commit(Change({key: row}, expect={key: None}))
+            else:
+                await self._store.save(items, owner=owner, heading=Heading(key, None, row))
+        except Conflict:
+            raise Refused(f"'{conversation_id}' is stored already") from None
+        return read(conversation_id, key, row)
 
     async def get(self, conversation_id: str, *, owner: str) -> Conversation:
+        if not _CONVERSATION_ID.fullmatch(conversation_id):
+            raise _missing(conversation_id)
         key = keys.conversation(keys.tenant_of(owner), conversation_id)
-        [row] = await self._store.backend.get([key])
+        [row] = await self._store.rows(key)
         if row is None:
-            raise Missing(f"no conversation {conversation_id[:80]!r} for this owner")
-        return _read(conversation_id, key, row)
+            raise _missing(conversation_id)
+        return read(conversation_id, key, row)
 
     async def records(self, conversation_id: str, *, owner: str) -> Sequence[Record]:
         """All that was said, oldest first."""
@@ -87,7 +100,7 @@ class Conversations:
                 await self._store.backend.commit(Change({key: row}, expect={key: found.row}))
             except Conflict:
                 continue
-            return _read(conversation_id, key, row)
+            return read(conversation_id, key, row)
 
     async def append(
         self, conversation_id: str, record: Record, *, owner: str, beside: Change = NOTHING, begun: bool = False
@@ -138,11 +151,16 @@ def _heading(found: Conversation, record_id: str, owner: str) -> Heading:
     return Heading(key, found.row, _written(key, _Row(found.created_at, {**found.metadata}, record_id)))
 
 
+def _missing(conversation_id: str) -> Missing:
+    return Missing(f"no conversation {conversation_id[:80]!r} for this owner")
+
+
 def _written(key: str, row: _Row) -> bytes:
     return seal(key, _encoder.encode(row))
 
 
-def _read(conversation_id: str, key: str, value: bytes) -> Conversation:
+def read(conversation_id: str, key: str, value: bytes) -> Conversation:
+    """The conversation that a row is. Raises DamagedRecord."""
     try:
         row = _row.decode(opened(key, value))
     except msgspec.DecodeError as error:

@@ -25,9 +25,11 @@ from typing import NoReturn, TypeVar
 import diskcache
 
 from rejoinder.store.backend import Change
-from rejoinder.store.errors import Conflict, DamagedRecord, StoreError
+from rejoinder.store.errors import Conflict, DamagedRecord, InUse, StoreError
 
 T = TypeVar("T")
+
+DATABASE: str = diskcache.core.DBNAME
 
 SETTINGS: dict[str, int | str] = {
     "eviction_policy": "none",
@@ -71,13 +73,20 @@ class Disk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         return 0, diskcache.core.MODE_RAW, None, value
 
     def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
-        # Not an OSError: diskcache takes that for a row that has just been deleted.
-        if mode != diskcache.core.MODE_RAW or filename is not None or type(value) is not bytes or read:
-            raise DamagedRecord(f"expected a row of plain bytes, got one of mode {mode!r}")
-        return value
+        if read:
+            raise DamagedRecord("a row is to be read as a file")
+        return plain(mode, filename, value)
 
     def remove(self, file_path: object) -> NoReturn:
         raise DamagedRecord("a row names a file, and values are never kept in files")
+
+
+def plain(mode: object, filename: object, value: object) -> bytes:
+    """The value of a row of ours. Raises DamagedRecord."""
+    # Not an OSError: diskcache takes that for a row that has just been deleted.
+    if mode != diskcache.core.MODE_RAW or filename is not None or type(value) is not bytes:
+        raise DamagedRecord(f"expected a row of plain bytes, got one of mode {mode!r}")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +109,8 @@ class DiskBackend:
     def __init__(self, directory: Path, *, patience: float = 10.0, least_free: int = 64 * 2**20) -> None:
         self.location = directory.absolute()
         self._least_free = least_free
-        self._database = self.location / diskcache.core.DBNAME
-        self._log = self.location / f"{diskcache.core.DBNAME}-wal"
+        self._database = self.location / DATABASE
+        self._log = self.location / f"{DATABASE}-wal"
         with contextlib.ExitStack() as undo:
             try:
                 _make_private(self.location)
@@ -380,7 +389,7 @@ def _locked(directory: Path) -> int:
     except BlockingIOError:
         owner = os.read(lock, 32).decode("ascii", "replace")
         os.close(lock)
-        raise StoreError(f"the store in '{directory}' is open in another server, process {owner}") from None
+        raise InUse(f"the store in '{directory}' is open in another server, process {owner}") from None
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
     return lock

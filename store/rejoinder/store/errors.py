@@ -3,6 +3,7 @@
 StoreError            the store cannot do this now: disk full, locked, moved away, closed        503, or F12
 ├── Missing           nothing of that name for this owner                                        404, or 400 as a parent
 ├── Refused           the record may not be kept: its id is taken, or it could not be found again
+├── InUse             another server has the store open
 ├── DamagedRecord     something is there, and it cannot be read; never told as missing           500
 └── Conflict          a compare-and-set met another value; only backends and `Store` see it
 """
@@ -18,6 +19,10 @@ class Missing(StoreError):
 
 class Refused(StoreError):
     """Raised when a record may not be kept: its id is taken (P3), or its names would not lead back to it."""
+
+
+class InUse(StoreError):
+    """Raised when a store cannot be opened because another process has it open (reliability.md F30)."""
 
 
 class DamagedRecord(StoreError):

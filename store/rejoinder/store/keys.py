@@ -75,4 +75,7 @@ def behind(prefix: str) -> str:
 
 def told(key: str) -> str:
     """A key for people: without the owner, which may be derived from a secret."""
-    return f"'{key.removeprefix(RUNS).partition('/')[2]}'"
+    if key.startswith(RUNS):
+        return f"'{RUNS}{key.removeprefix(RUNS).partition('/')[2]}'"
+    _, slash, row = key.partition("/")
+    return f"'{row if slash else key}'"
