@@ -368,3 +368,71 @@ async def test_a_conversation_that_cannot_be_read_is_named(talks: Conversations,
         with pytest.raises(DamagedRecord, match="'conversation/conv_1' cannot be read: "):
             await work
     assert isinstance(await talks.get("conv_2", owner="o"), Conversation)
+
+
+async def take_out(talks: Conversations, item: str, name: str, head: str) -> None:
+    removal = removal_of(f"resp_{name}", parent=f"resp_{head}", created_at=7, item_id=item)
+    await talks.remove(C, item, owner="o", by=removal)
+
+
+async def test_an_item_nothing_was_made_with_leaves_no_bytes(tmp_path: Path) -> None:
+    store = Store(DiskBackend(tmp_path / "store"))
+    talks = Conversations(store)
+    secret = b'{"id":"from_client_s","content":"a secret that nobody was told"}'
+    kept = b'{"id":"from_client_k","content":"something else"}'
+    first = items_of("resp_1", parent=None, created_at=7, input=[kept, secret], added=b"\x01\x02")
+    await begin(talks, first)
+    await talks.append(C, items("2", "1"), owner="o")
+    await take_out(talks, "from_client_s", "3", "2")
+    assert await said(talks) == ["from_client_k", "from_client_2"]
+    [record, _] = await talks.records(C, owner="o")
+    assert record.added == b"\x01"
+    with pytest.raises(Missing):
+        await store.find_item("from_client_s", owner="o")
+    assert await store.find_item("from_client_k", owner="o") == kept
+    for file in (tmp_path / "store").iterdir():
+        assert b"a secret that nobody was told" not in file.read_bytes(), file.name
+    await take_out(talks, "from_client_2", "4", "2")
+    assert await said(talks) == ["from_client_k"]
+    await talks.delete(C, owner="o")
+    assert await rows(store) == {}
+    await store.close()
+
+
+async def test_an_item_a_response_was_made_with_stays_part_of_that_response(talks: Conversations, store: Store) -> None:
+    await begin(talks, items("1"))
+    await talks.append(C, answer("2", "1"), owner="o")
+    await talks.append(C, items("3", "2"), owner="o")
+    await take_out(talks, "from_client_1", "4", "3")
+    assert await said(talks) == ["in_2", "out_2", "from_client_3"]
+    assert [record.id for record in await store.lineage("resp_2", owner="o")] == ["resp_1", "resp_2"]
+    await store.delete("resp_2", owner="o")
+    await take_out(talks, "out_2", "5", "4")
+    assert await said(talks) == ["in_2", "from_client_3"]
+
+
+async def test_an_item_is_taken_out_of_a_conversation_as_it_was_seen_and_no_other(interrupted: Interrupted) -> None:
+    talks = Conversations(Store(interrupted))
+    await begin(talks, items("1"))
+    with pytest.raises(Conflict):
+        await take_out(talks, "from_client_1", "2", "0")
+    interrupted.before_commit = lambda: talks.append(C, items("3", "1"), owner="o")
+    with pytest.raises(Conflict):
+        await take_out(talks, "from_client_1", "2", "1")
+    assert await said(talks) == ["from_client_1", "from_client_3"]
+
+
+async def test_an_id_that_leads_to_another_record_goes_on_leading_there(talks: Conversations, store: Store) -> None:
+    await begin(talks, items("1"))
+    other = items_of("resp_9", parent=None, created_at=7, input=[b'{"id":"from_client_1","n":2}'], added=b"\x00")
+    await talks.create("conv_2", owner="o", created_at=5, metadata={}, items=other)
+    await take_out(talks, "from_client_1", "2", "1")
+    assert await said(talks) == []
+    assert await store.find_item("from_client_1", owner="o") == b'{"id":"from_client_1","n":2}'
+
+
+async def test_what_is_not_there_is_taken_out_by_saying_so(talks: Conversations) -> None:
+    await begin(talks, items("1"))
+    await take_out(talks, "from_nobody", "2", "1")
+    assert await said(talks) == ["from_client_1"]
+    assert (await talks.get(C, owner="o")).head == "resp_2"

@@ -124,6 +124,19 @@ class Conversations:
             else:
                 return
 
+    async def remove(self, conversation_id: str, item_id: str, *, owner: str, by: Record) -> None:
+        """Take an item out. Its bytes go where nothing but this conversation builds on it; else `by`, the record of its
+        removal (`removal_of`), joins the conversation, and what was made with it keeps it.
+
+        Raises `Conflict` when the conversation has meanwhile come to another record than the one `by` continues.
+        """
+        found = await self.get(conversation_id, owner=owner)
+        if found.head is None or found.head != by.parent:
+            raise Conflict(f"'{conversation_id}' has gone on meanwhile")
+        heading = _heading(found, found.head, owner)
+        if not await self._store.cut(heading, found.head, item_id, owner=owner):
+            await self.append(conversation_id, by, owner=owner)
+
     async def delete(self, conversation_id: str, *, owner: str) -> None:
         """Remove it, and the items that were put into it unless a response builds on them; responses stay."""
         while True:

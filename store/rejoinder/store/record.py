@@ -101,12 +101,13 @@ def without_hidden(records: Iterable[Record]) -> list[Record]:
     hidden: set[str] = set()
     shown: list[Record] = []
     for record in reversed([*records]):
-        shown.append(_without(record, hidden) if hidden else record)
+        shown.append(without(record, hidden) if hidden else record)
         hidden.update(record.without)
     return shown[::-1]
 
 
-def _without(record: Record, hidden: set[str]) -> Record:
+def without(record: Record, hidden: set[str]) -> Record:
+    """The record without these items; the same one if it has none of them."""
     if hidden.isdisjoint(map(item_id, (*record.input, *record.output))):
         return record
     added = record.added.ljust(len(record.input), b"\0")

@@ -32,7 +32,7 @@ from rejoinder.store import keys
 from rejoinder.store.backend import Backend, Change
 from rejoinder.store.errors import Conflict, DamagedRecord, Missing, Refused
 from rejoinder.store.memory import Memory
-from rejoinder.store.record import ITEMS, Record, decoded, encoded, item_id, without_hidden
+from rejoinder.store.record import ITEMS, Record, decoded, encoded, item_id, without, without_hidden
 from rejoinder.store.values import seal, unseal
 
 GRACE = 24 * 3600
@@ -245,6 +245,31 @@ class Store:
     async def release(self, heading: Heading, head: str | None, *, owner: str) -> None:
         """Remove a name that led to `head`, and what was kept only for it. Raises `Conflict` if it leads elsewhere."""
         await self._to_the_end(self._release(keys.tenant_of(owner), heading, head))
+
+    async def cut(self, heading: Heading, head: str, wanted: str, *, owner: str) -> bool:
+        """Remove an item from what was put into a conversation and nothing but `heading`, which leads to `head`, builds
+        on; whether it was there. It is gone from the disk then. Raises `Conflict` if the name leads elsewhere.
+        """
+        tenant = keys.tenant_of(owner)
+        expect: dict[str, bytes | None] = {heading.key: heading.was}
+        place: str | None = head
+        while place is not None:
+            key, count_key = keys.ghost(tenant, place), keys.children(tenant, place)
+            row, count = await self.rows(key, count_key)
+            record = None if row is None else decoded(key, row)
+            if record is None or record.status != ITEMS or _count(count_key, count) != 1:
+                return False
+            expect |= {key: row, count_key: count}
+            less = without(record, {wanted})
+            if less is not record:
+                entry = keys.entry(tenant, wanted)
+                [leads] = await self.rows(entry)
+                gone = [] if leads is None or opened(entry, leads).decode() != record.id else [entry]
+                await self.backend.commit(Change({key: await _sealed(key, less)}, gone, expect, erase=True))
+                self._forget(tenant, [record.id])
+                return True
+            place = record.parent
+        return False
 
     async def sweep(self, *, most: float = 1.0, least: int = 0, grace: float = GRACE) -> int:
         """Delete what has been expired for `grace` seconds, and give the number of records that went.
