@@ -148,6 +148,36 @@ def test_a_client_that_does_not_read_cannot_keep_the_server_from_ending(tmp_path
         assert upstream.requests[0].left.wait(1)
 
 
+def test_background_responses_nobody_waits_for_have_their_time_too(tmp_path: Path, upstream: ChatUpstream) -> None:
+    upstream.follow([answer(text("whole"), delay=0.6), silence()])
+    with serving(tmp_path, upstream, drain=2) as server:
+        finishes, outlasts = (create(server, background=True).response.id for _ in range(2))
+        upstream.wait(2)
+        begun = monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        assert ended(server, within=6) == 0
+        assert 1.5 < monotonic() - begun < 4
+        server.start()
+        assert get(server, finishes).response.text == "whole"
+        failed = get(server, outlasts).response
+        assert failed.status == "failed"
+        assert failed.error is not None
+        assert "shutting down" in failed.error.message
+
+
+def test_a_follower_is_told_how_a_background_response_ends_in_a_drain(tmp_path: Path, upstream: ChatUpstream) -> None:
+    upstream.follow([STUCK])
+    with serving(tmp_path, upstream, drain=0.5) as server:
+        with streaming(server, background=True) as stream:
+            stream.until("response.output_text.delta")
+            os.kill(server.pid, signal.SIGTERM)
+            last = stream.rest()
+        assert (last.type, last.whole.status) == ("response.failed", "failed")
+        assert ended(server, within=5) == 0
+        server.start()
+        assert get(server, last.whole.id).response == last.whole
+
+
 def test_an_idle_server_ends_at_once(tmp_path: Path, upstream: ChatUpstream) -> None:
     upstream.follow([answer(text("hello"))])
     with serving(tmp_path, upstream, drain=10) as server, posted(server) as kept:
