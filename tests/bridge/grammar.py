@@ -195,12 +195,11 @@ _ITEMS = msgspec.json.Decoder(list[Raw])
 def judged(encoded: Sequence[bytes]) -> Response:
     """The response these events end with. Raises AssertionError naming the rule they break."""
     events = [_event(data, number) for number, data in enumerate(encoded)]
-    assert [event.kind for event in events[:2]] == ["created", "in_progress"], "§4: created and in_progress come first"
     last = events[-1]
     assert last.kind in ("completed", "incomplete", "failed"), "§4: the last event ends the response"
     lifecycle = [event for event in events if event.response]
+    _began([event.kind for event in events], _RESPONSE.decode(last.response))
     for event in lifecycle[:-1]:
-        assert event.kind in ("created", "in_progress"), "§4: nothing follows the end"
         _nothing_yet(event)
     response = _RESPONSE.decode(last.response)
     assert {_RESPONSE.decode(event.response).id for event in lifecycle} == {response.id}, "§5.2: one response id"
@@ -219,20 +218,33 @@ def _event(data: bytes, number: int) -> _Event:
     return event
 
 
+def _began(kinds: Sequence[str], response: Response) -> None:
+    queued = ["queued"] if kinds[1] == "queued" else []
+    begins = ["created", *queued, "in_progress"]
+    if queued and response.status in ("cancelled", "failed") and len(kinds) == 3:
+        begins = ["created", "queued", kinds[-1]]  # nobody came to make it
+    assert [*kinds[: len(begins)]] == begins, "§4: created, queued where it had to wait, and in_progress come first"
+    between = {*kinds[len(begins) : -1]} & {"created", "queued", "completed", "incomplete", "failed"}
+    assert not between, "§4: nothing follows the end, and there is one beginning"
+
+
 def _nothing_yet(event: _Event) -> None:
     response = _RESPONSE.decode(event.response)
-    assert response.status == "in_progress"
+    assert response.status in ("queued", "in_progress")
+    assert event.kind == "created" or event.kind == response.status, "§2: the event is named as the response is"
     assert not response.output, "§2: no output before the end"
     unset = (response.usage, response.completed_at, response.error, response.incomplete_details)
     assert unset == (None,) * 4, "§2: usage, completed_at and error are null before the end"
 
 
 def _ended(kind: str, response: Response) -> None:
-    assert response.status == kind
+    # There is no event for a response that was cancelled (§2).
+    cancelled = kind == "incomplete" and response.status == "cancelled"
+    assert response.status == kind or cancelled
     assert (response.completed_at is not None) == (kind == "completed")
     assert (response.error is not None) == (kind == "failed")
-    assert (response.incomplete_details is not None) == (kind == "incomplete")
-    assert response.usage is not None or kind == "failed", "§2: usage with the end"
+    assert (response.incomplete_details is not None) == (kind == "incomplete" and not cancelled)
+    assert response.usage is not None or kind == "failed" or cancelled, "§2: usage with the end"
     statuses = [item.status for item in response.output]
     if kind == "completed":
         failed = [item for item in response.output if item.status == "failed" and item.type == "web_search_call"]

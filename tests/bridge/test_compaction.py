@@ -14,6 +14,7 @@ from rejoinder.bridge.compaction import (
     PREAMBLE,
     estimate,
     expanded,
+    retained,
     sealed_summary,
     summary_items,
     summary_of,
@@ -137,6 +138,35 @@ def test_the_newest_words_of_the_user_stay_up_to_a_limit() -> None:
         user("newest"),
         summary(),
     ]
+
+
+def kept_of(*said: Fields) -> list[Fields]:
+    return [json.loads(one.raw) for one in retained(items(*said))]
+
+
+def test_of_what_stays_beside_a_summary_the_words_of_users_are_what_is_shown() -> None:
+    """http.md §2.2: the retained user messages come before the compaction item."""
+    said = [SYSTEM, TOOLS, user("one"), call("a"), output("a"), assistant("yes"), SETTINGS, DEVELOPER, user("two")]
+    assert kept_of(*said, TRIGGER) == [user("one"), user("two")]
+    assert kept_of(summary("old"), user("three"), assistant("x"), TRIGGER) == [user("three")]
+    assert kept_of(SYSTEM, assistant("yes"), TRIGGER) == []
+    assert kept_of() == []
+
+
+def test_of_the_words_of_users_the_newest_are_kept_up_to_a_limit() -> None:
+    third = user("x" * (KEPT_BYTES // 3))
+    assert kept_of(*[third] * 4, TRIGGER) == [third] * 2
+    assert kept_of(user("y" * KEPT_BYTES), assistant("x"), user("newest"), TRIGGER) == [user("newest")]
+    assert kept_of(third, user("y" * KEPT_BYTES), TRIGGER) == [user("y" * KEPT_BYTES)]
+
+
+@pytest.mark.parametrize("said", [[user("one"), SYSTEM, user("x" * KEPT_BYTES), user("two")], [assistant("a")]])
+def test_a_compacted_list_is_read_as_what_it_stands_for(said: Sequence[Fields]) -> None:
+    """Nothing more stays of the list that a client gets than of the conversation that is compacted on the way."""
+    instructions = {"system", "developer"}
+    compacted = [*kept_of(*said), compaction()]
+    whole = [fields for fields in after(*said, compaction()) if fields.get("role") not in instructions]
+    assert [fields for fields in after(*compacted) if fields.get("role") not in instructions] == whole
 
 
 SOMETHING = st.sampled_from(

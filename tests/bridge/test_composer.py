@@ -503,6 +503,214 @@ def test_an_answer_that_could_not_be_kept_ends_in_failure_instead(status: Litera
     assert (response.usage.total_tokens, response.completed_at, response.incomplete_details) == (7, None, None)
 
 
+# Answers that wait, and answers that nobody wants any more
+
+
+def waited(out: Composer | None = None) -> Composer:
+    """A composer whose response had to wait for its turn."""
+    out = out or composer()
+    out.queue()
+    out.proceed()
+    return out
+
+
+def test_a_response_that_waits_is_queued_first_and_numbered_on_from_there() -> None:
+    out = composer()
+    out.queue()
+    assert out.has_started
+    assert out.response.status == "queued"
+    assert told(out) == [
+        {"type": "response.created", "response": {"status": "queued", "output": []}},
+        {"type": "response.queued", "response": {"status": "queued", "output": []}},
+    ]
+    out.keep_alive()
+    assert out.drain() == [], "nothing is in progress yet"
+    out.proceed()
+    out.text("x")
+    out.finish("completed", usage=USAGE, at=END)
+    heard = out.drain()
+    assert [event.sequence_number for event in heard] == list(range(2, 2 + len(heard)))
+    assert isinstance(heard[0], events.InProgress)
+    assert json.loads(bytes(heard[0].response))["status"] == "in_progress"
+
+
+def test_all_of_a_response_that_waited_keeps_the_grammar() -> None:
+    out = waited()
+    out.text("x")
+    assert ended(out)["status"] == "completed"
+
+
+def test_who_goes_on_with_a_response_numbers_on() -> None:
+    first = waited()
+    before = encoded(first)
+    second = composer()
+    assert not second.has_started
+    second.go_on(len(before))
+    assert second.has_started
+    second.proceed()
+    second.text("x")
+    second.finish("completed", usage=USAGE, at=END)
+    heard = encoded(second)
+    assert [json.loads(event)["sequence_number"] for event in heard] == list(range(3, 3 + len(heard)))
+    judged([*before, *heard])
+
+
+def test_a_response_that_is_cancelled_before_anything_came_has_no_output() -> None:
+    for begin in (started, waited):
+        out = begin()
+        out.cancel()
+        response = judged(encoded(out))
+        assert (response.status, response.output, response.usage) == ("cancelled", [], None)
+
+
+def test_a_response_that_is_cancelled_while_it_waits_ends_without_having_begun() -> None:
+    out = composer()
+    out.queue()
+    out.cancel()
+    heard = encoded(out)
+    assert judged(heard).status == "cancelled"
+    assert [json.loads(event)["type"] for event in heard] == [
+        *["response.created", "response.queued"],
+        "response.incomplete",
+    ]
+
+
+def cancelled(out: Composer) -> Fields:
+    """The response of the last event, after the judge has heard all of them."""
+    out.cancel()
+    heard = encoded(out)
+    assert judged(heard).status == "cancelled"
+    last = json.loads(heard[-1])
+    assert last["type"] == "response.incomplete", "events.md §2: there is no event of that name"
+    response: Fields = last["response"]
+    assert (response["completed_at"], response["error"], response["incomplete_details"]) == (None, None, None)
+    out.keep_alive()
+    assert out.drain() == [], "nothing follows the end"
+    return response
+
+
+def begin_spoken_refusal(out: Composer) -> None:
+    out.spell_out_refusals()
+    out.refusal("no")
+
+
+def begin_custom(out: Composer) -> None:
+    out.call("free", "free", out.reserve("call_free"))
+    out.arguments("free", '{"input":"ab')
+
+
+def begin_half(out: Composer) -> None:
+    """A call whose item comes whole, and of which half is there."""
+    out.call("half", "apply_patch", out.reserve("call_half"))
+    out.arguments("half", '{"type":"delete_')
+
+
+def begin_cited(out: Composer) -> None:
+    out.text("hi")
+    out.annotation(CITATION)
+
+
+def begin_searching(out: Composer) -> None:
+    out.search("s")
+
+
+def begin_compacting(out: Composer) -> None:
+    out.compacting()
+
+
+def picture(out: Composer) -> None:
+    out.image("iVBO", "png")
+
+
+def sealed_thought(out: Composer) -> None:
+    out.reasoning("so")
+    out.end_reasoning([Raw(b"1")])
+
+
+@pytest.mark.parametrize(
+    ("steps", "kept"),
+    [
+        ([begin_text], [("message", "incomplete")]),
+        ([begin_cited], [("message", "incomplete")]),
+        ([begin_refusal], [("message", "incomplete")]),
+        ([begin_spoken_refusal], [("message", "incomplete")]),
+        ([begin_reasoning], [("reasoning", "incomplete")]),
+        ([sealed_thought], [("reasoning", "completed")]),
+        ([begin_call], [("function_call", "incomplete")]),
+        ([begin_custom], [("custom_tool_call", "incomplete")]),
+        ([begin_whole], [("shell_call", "incomplete")]),
+        ([begin_half], []),
+        ([picture], [("image_generation_call", "completed")]),
+        ([begin_searching], [("web_search_call", "failed")]),
+        ([begin_compacting], [("compaction", None)]),
+        ([begin_text, begin_half], [("message", "completed")]),
+        ([sealed_thought, begin_text], [("reasoning", "completed"), ("message", "incomplete")]),
+        ([begin_text, begin_call], [("message", "completed"), ("function_call", "incomplete")]),
+        ([begin_call, begin_custom], [("function_call", "completed"), ("custom_tool_call", "incomplete")]),
+        ([begin_searching, begin_text], [("web_search_call", "failed"), ("message", "incomplete")]),
+        ([begin_text, begin_searching], [("message", "completed"), ("web_search_call", "failed")]),
+        ([begin_compacting, begin_text], [("compaction", None), ("message", "incomplete")]),
+    ],
+)
+def test_what_is_cancelled_in_the_middle_is_closed_and_kept(
+    steps: Sequence[Callable[[Composer], None]], kept: list[tuple[str, str | None]]
+) -> None:
+    for begin in (started, waited):
+        out = begin()
+        for step in steps:
+            step(out)
+        items = output(cancelled(out))
+        assert [(item["type"], item.get("status")) for item in items] == kept
+
+
+@pytest.mark.parametrize("mode", ["check", "repair"])
+def test_a_text_with_a_grammar_that_is_cancelled_is_kept_as_far_as_it_came(mode: Literal["check", "repair"]) -> None:
+    out = started(composer(toolbox([LETTERS]), grammar=mode))
+    out.call("a", "letters", "call_a")
+    out.arguments("a", '{"input":"abd')
+    [item] = output(cancelled(out))
+    assert (item["input"], item["status"]) == ("abd", "incomplete")
+    assert out.notes == []
+
+
+def test_a_search_for_tools_that_is_cancelled_does_not_go_on() -> None:
+    out = started(composer(toolbox(SEARCHING)))
+    out.call("a", "tool_search", "call_a")
+    out.arguments("a", '{"query":"ti')
+    assert output(cancelled(out)) == []
+    assert not out.paused
+
+
+def test_arguments_that_do_not_fit_do_not_keep_a_response_from_being_cancelled() -> None:
+    out = started()
+    out.call("a", "shell", "call_a")
+    out.arguments("a", '{"commands":5}')
+    out.call("b", "shell", "call_b")
+    out.arguments("b", "[]")
+    begin_text(out)
+    assert [item["type"] for item in output(cancelled(out))] == ["message"]
+
+
+def test_a_response_that_is_cancelled_after_a_pause_keeps_all_and_says_what_it_took() -> None:
+    out = started()
+    out.text("first")
+    out.pause(USAGE)
+    out.resume()
+    begin_call(out)
+    response = cancelled(out)
+    assert [(item["type"], item["status"]) for item in output(response)] == [
+        ("message", "completed"),
+        ("function_call", "incomplete"),
+    ]
+    assert response["usage"]["total_tokens"] == 7  # type: ignore[index]  # an object, as the judge has seen
+
+
+def test_a_cancelled_response_is_not_told_how_much_nobody_counted() -> None:
+    out = started()
+    begin_text(out)
+    assert cancelled(out)["usage"] is None
+
+
 # What runs at the provider
 
 
@@ -1001,24 +1209,27 @@ STEPS = [
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_whatever_is_reported_the_events_keep_the_grammar(data: st.DataObject) -> None:
     reports = data.draw(st.composite(Reports)())
-    out = started(reports.out)
+    out = data.draw(st.sampled_from([started, waited]))(reports.out)
     heard: list[bytes] = []
-    end = data.draw(st.sampled_from(["completed", "incomplete", "failed", "cut"]))
+    end = data.draw(st.sampled_from(["completed", "incomplete", "failed", "cut", "cancelled"]))
     try:
         for step in data.draw(st.lists(st.sampled_from(STEPS), max_size=14)):
             getattr(reports, step)()
             if data.draw(st.booleans()):
                 heard.extend(encoded(out))
-        if end != "cut":
+        if end not in ("cut", "cancelled"):
             reports.rest()
         if end == "failed":
             raise UpstreamError("broken")
         # The judge wants to see what a limit cut; here nothing may have been open when it did.
         reason = None if end == "completed" else "content_filter"
-        out.finish("completed" if end == "completed" else "incomplete", usage=USAGE, at=END, reason=reason)
+        if end == "cancelled":
+            out.cancel()
+        else:
+            out.finish("completed" if end == "completed" else "incomplete", usage=USAGE, at=END, reason=reason)
         if out.paused:
             reports.resume()
             out.finish("completed", usage=USAGE, at=END)

@@ -229,3 +229,14 @@ def test_what_was_relayed_cannot_be_asked_for_again() -> None:
     begun(out)
 
     assert not out.is_idle
+
+
+@pytest.mark.parametrize(("open_ones", "expected"), [(1, ["incomplete"]), (2, ["completed", "incomplete"])])
+def test_only_the_last_item_of_a_cancelled_answer_is_incomplete(open_ones: int, expected: list[str]) -> None:
+    out = composer()
+    out.start()
+    for _ in range(open_ones):
+        begun(out, "message", status="in_progress", role="assistant", content=[])
+    out.cancel()
+    assert [item["status"] for item in objects(last(out)["output"])] == expected
+    assert out.response.status == "cancelled"

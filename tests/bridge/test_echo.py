@@ -69,6 +69,15 @@ def test_what_was_left_out_is_echoed_with_its_default() -> None:
     )
 
 
+@pytest.mark.parametrize("named", ["conv_1", {"id": "conv_1"}])
+def test_a_conversation_is_echoed_as_an_object_whatever_it_was_named_as(named: object) -> None:
+    assert b'"conversation":{"id":"conv_1"}' in echoed(conversation=named)
+
+
+def test_a_response_in_the_background_says_so() -> None:
+    assert b'"background":true' in echoed(background=True)
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

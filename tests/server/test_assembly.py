@@ -185,6 +185,23 @@ async def test_closing_the_services_closes_upstreams_and_the_store(tmp_path: Pat
         await services.store.probe()
 
 
+@pytest.mark.parametrize(
+    ("server", "days"), [({}, 30), ({"ttl": 86400}, 1), ({"ttl": 0}, None)], ids=["by default", "a day", "for ever"]
+)
+async def test_responses_are_kept_as_long_as_the_settings_say(
+    tmp_path: Path, server: dict[str, object], days: int | None
+) -> None:
+    """semantics.md §5: 30 days at least."""
+    with ChatUpstream([answer(text("hi"))]) as provider:
+        async with closing(services_in(tmp_path, provider.base_url, server=server)) as services:
+            response = await said(services, input="hello")
+            record = await services.store.get(response["id"], owner="local")
+    if days is None:
+        assert record.expires_at == 0
+    else:
+        assert 0 <= record.expires_at - response["created_at"] - days * 86400 < 60
+
+
 async def test_what_one_start_sealed_the_next_one_opens(tmp_path: Path) -> None:
     sealed = Envelope(Issuer("chat", "e", "m"), [], {})
     async with closing(services_in(tmp_path, NOWHERE)) as services:

@@ -6,8 +6,23 @@ import pytest
 from structlog.testing import capture_logs
 
 from rejoinder.server import turn
+from rejoinder.server.errors import InvalidRequest
+from rejoinder.server.http import LONGEST_KEY, idempotency_key
 from rejoinder.store import StoreError
-from tests.server.site import MODEL, WEATHER, Json, Reply, Site, folded, gated, output_of, services_in, site, user
+from tests.server.site import (
+    MODEL,
+    WEATHER,
+    Json,
+    Reply,
+    Site,
+    body_of,
+    folded,
+    gated,
+    output_of,
+    services_in,
+    site,
+    user,
+)
 from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.script import HttpError, Trouble, answer, call, calls, silence, text, thought
 
@@ -327,6 +342,130 @@ async def test_calls_and_outputs_must_pair(here: Site, provider: ChatUpstream) -
             fields: Json = {"input": items, "previous_response_id": first["id"], "stream": stream}
             found = error(await here.create(key=ANN, **fields), 400)
             assert (found["message"], found["param"], found["code"]) == (message, "input", None)
+    assert provider.requests == []
+
+
+async def test_a_response_in_the_background_is_told_at_once(here: Site, provider: ChatUpstream) -> None:
+    provider.follow([answer(text("slow"), delay=0.3)])
+    reply = await here.create(key=ANN, input="hi", background=True)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert (reply.json["status"], reply.json["background"], reply.json["output"]) == ("queued", True, [])
+    assert "idempotent-replay" not in reply.headers
+    await over(here, reply.json["id"])
+    assert (await here.get(reply.json["id"], key=ANN)).json["output"][0]["content"][0]["text"] == "slow"
+
+
+async def over(here: Site, response_id: str, owner: str = "ann") -> None:
+    if (run := here.runs.get(response_id, owner)) is not None:
+        await run.over.wait()
+
+
+async def test_a_response_in_the_background_may_be_streamed(here: Site) -> None:
+    """events.md §4: `queued` comes between `created` and `in_progress`."""
+    reply = await here.create(key=ANN, input="hi", background=True, stream=True, seed=7)
+    events = reply.events
+    kinds = [event["type"] for event in events]
+    assert kinds[:3] == ["response.created", "response.queued", "response.in_progress"]
+    assert kinds[-1] == "response.completed"
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert reply.notes == ["seed: unknown or without effect here"]
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_that_is_sent_again_with_its_key_is_answered_again(
+    here: Site, provider: ChatUpstream, background: bool, stream: bool
+) -> None:
+    """reliability.md F14."""
+    fields: Json = {"input": "hi", "background": background, "stream": stream}
+    headers = {"idempotency-key": f"again-{background}-{stream}"}
+    first = await here.create(key=ANN, headers=headers, **fields)
+    response_id = first.events[0]["response"]["id"] if stream else first.json["id"]
+    await over(here, response_id)
+    second = await here.create(key=ANN, headers=headers, **fields)
+    assert "idempotent-replay" not in first.headers
+    assert (second.status, second.headers["idempotent-replay"]) == (200, "true")
+    if stream:
+        assert second.events == first.events
+    else:
+        assert second.json["id"] == response_id
+        assert second.json["status"] == "completed"
+    assert len(provider.requests) == 1
+    other = error(await here.create(key=ANN, headers=headers, **{**fields, "input": "ho"}), 422)
+    assert (other["code"], other["param"]) == ("idempotency_key_reused", "Idempotency-Key")
+    # Another's key is another key.
+    bobs = await here.create(key=BOB, headers=headers, **fields)
+    assert "idempotent-replay" not in bobs.headers
+    await over(here, bobs.events[0]["response"]["id"] if stream else bobs.json["id"], "bob")
+    assert len(provider.requests) == 2
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_sends_a_request_again_while_it_is_made_joins(
+    here: Site, provider: ChatUpstream, background: bool, stream: bool
+) -> None:
+    provider.follow([answer(text("a", "b"), delay=0.3)])
+    fields: Json = {"input": "hi", "background": background, "stream": stream, "seed": 7}
+    headers = {"idempotency-key": f"join-{background}-{stream}"}
+    asking = asyncio.create_task(here.create(key=ANN, headers=headers, **fields))
+    await asyncio.to_thread(provider.wait, 1)
+    second = await here.create(key=ANN, headers=headers, **fields)
+    first = await asking
+    assert (second.status, second.headers["idempotent-replay"]) == (200, "true")
+    assert first.notes == second.notes == ["seed: unknown or without effect here"]
+    if stream:
+        assert second.events == first.events
+    elif background:
+        assert second.json["id"] == first.json["id"]
+        await over(here, first.json["id"])
+    else:
+        assert second.body == first.body
+    assert len(provider.requests) == 1
+
+
+async def test_a_request_with_a_key_that_fails_is_an_error_like_any_other(here: Site, provider: ChatUpstream) -> None:
+    provider.follow([HttpError(500), answer(text("fine"))])
+    headers = {"idempotency-key": "fails"}
+    assert error(await here.create(key=ANN, headers=headers, input="hi"), 502)["code"] == "server_error"
+    again = await here.create(key=ANN, headers=headers, input="hi")
+    assert (again.status, again.json["status"]) == (200, "completed")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [[b""], [b"a", b"a"], [b"a", b"b"], [b"a b"], [b"\xe9"], [b"a\x00"], [b"a\x7f"], [b"x" * (LONGEST_KEY + 1)]],
+)
+def test_a_key_that_is_none_is_refused_by_name(given: list[bytes]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        idempotency_key([(b"accept", b"*/*"), *((b"idempotency-key", value) for value in given)])
+    assert str(caught.value) == "Expected one Idempotency-Key of 1 to 255 visible ASCII characters."
+    assert (caught.value.status, caught.value.param) == (400, "Idempotency-Key")
+
+
+@pytest.mark.parametrize("value", [b"a", b"!~", b"x" * LONGEST_KEY, b"5b3e1f2a-0000-4000-8000-000000000000"])
+def test_a_key_is_what_its_header_says(value: bytes) -> None:
+    assert idempotency_key([(b"idempotency-key", value), (b"x-idempotency-key", b"other")]) == value.decode()
+    assert idempotency_key([(b"x-idempotency-key", value)]) is None
+
+
+async def test_a_conversation_is_compacted_on_its_own_path(here: Site, provider: ChatUpstream) -> None:
+    provider.follow([answer(text("We talked."))])
+    reply = await here.ask(
+        "POST", "/v1/responses/compact", body_of(input="hi", user=None, service_tier="flex"), key=ANN
+    )
+    found = error(reply, 400)
+    assert (found["code"], found["param"]) == ("unknown_parameter", "user")
+    reply = await here.ask("POST", "/v1/responses/compact", body_of(input="hi", service_tier="flex"), key=ANN)
+    assert (reply.status, reply.json["object"]) == (200, "response.compaction")
+    assert reply.notes == ["service_tier: not understood by this upstream"]
+
+
+async def test_tokens_are_counted_on_a_path_of_their_own(here: Site, provider: ChatUpstream) -> None:
+    reply = await here.ask("POST", "/v1/responses/input_tokens", body_of(input="hi"), key=ANN)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert set(reply.json) == {"object", "input_tokens"}
+    assert reply.headers["x-rejoinder-counted-by"]
     assert provider.requests == []
 
 

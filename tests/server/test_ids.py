@@ -25,6 +25,14 @@ def test_a_response_id_holds_128_random_bits_in_the_one_form_that_is_looked_up()
     assert all(RESPONSE_ID.fullmatch(one) for one in responses)
 
 
+def test_a_response_that_is_made_again_gives_its_items_the_same_ids() -> None:
+    first = Ids(os.urandom)
+    minted = [first.mint("rs"), first.mint("msg")]
+    again = Ids.of(first.response)
+    assert (again.response, again.stem) == (first.response, first.stem)
+    assert [again.mint("rs"), again.mint("msg")] == minted
+
+
 def test_ids_stay_unique_when_four_digits_do_not_suffice() -> None:
     ids = Ids(bytes)
     minted = [ids.mint("msg") for _ in range(70_000)]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rejoinder.server.errors import InvalidRequest
-from rejoinder.server.lineage import Lineage, lineage
-from rejoinder.store import DamagedRecord, DiskBackend, Record, Store
+from rejoinder.server.errors import InvalidRequest, NotFound
+from rejoinder.server.lineage import CONVERSATION_ID, RESPONSE_ID, Lineage, lineage, no_conversation, said_in
+from rejoinder.store import Conversations, DamagedRecord, DiskBackend, Record, Store, items_of, removal_of
 from rejoinder.wire.errors import BadRequest
 from rejoinder.wire.items import kept
 from tests.server.site import Json, output_of, request_of, user
@@ -292,3 +292,111 @@ async def test_an_item_of_the_conversation_is_not_said_again(store: Store, again
     await keep(store, "resp_1", input=[user("a") | {"id": "a"}], output=[said("b", "b"), thought("c")])
     with pytest.raises(BadRequest, match=f"Duplicate item found with id {again['id']}"):
         await found(store, input=[again, user("on")], previous_response_id="resp_1")
+
+
+# Conversations
+
+
+async def begun(store: Store, *given: Json, owner: str = OWNER) -> Conversations:
+    """A conversation that begins with these items, in the record `resp_0`."""
+    talks = Conversations(store)
+    raw = [json.dumps(item).encode() for item in given]
+    record = items_of("resp_0", parent=None, created_at=1, input=raw, added=b"") if given else None
+    await talks.create("conv_1", owner=owner, created_at=1, metadata={}, items=record)
+    return talks
+
+
+def made(id: str, parent: str | None, *output: Json, input: list[Json], status: str = "completed") -> Record:
+    return Record(
+        id=id,
+        parent=parent,
+        created_at=1,
+        status=status,
+        response=b"{}",
+        input=[json.dumps(item).encode() for item in input],
+        output=[json.dumps(item).encode() for item in output],
+    )
+
+
+async def test_a_conversation_that_is_empty_adds_nothing(store: Store) -> None:
+    await begun(store)
+    whole = await found(store, input="hi", conversation="conv_1")
+    assert (ids(whole), list(whole.records)) == ([None], [])
+
+
+async def test_all_that_was_said_in_a_conversation_comes_first_and_in_order(store: Store) -> None:
+    talks = await begun(store, user("a") | {"id": "a"}, user("b") | {"id": "b"})
+    turn = made("resp_1", "resp_0", called("c1", "d"), input=[user("c") | {"id": "c"}])
+    await talks.append("conv_1", turn, owner=OWNER)
+    for named in ("conv_1", {"id": "conv_1"}):
+        whole = await found(store, input=[output_of("c1", "cold"), user("e")], conversation=named)
+        assert ids(whole) == ["a", "b", "c", "d", None, None]
+        assert len(whole.conversation.coming) == 2
+        assert [record.id for record in whole.records] == ["resp_0", "resp_1"]
+        assert whole.conversation.call_ids == {"c1"}
+    with pytest.raises(BadRequest, match="No tool output found for function call c1"):
+        await found(store, input="e", conversation="conv_1")
+
+
+async def test_what_was_taken_out_of_a_conversation_is_not_said_again_in_it(store: Store) -> None:
+    talks = await begun(store, user("a") | {"id": "a"}, user("b") | {"id": "b"})
+    await talks.append("conv_1", made("resp_1", "resp_0", said("d", "d"), input=[user("c") | {"id": "c"}]), owner=OWNER)
+    await talks.append("conv_1", removal_of("resp_2", parent="resp_1", created_at=1, item_id="a"), owner=OWNER)
+    await talks.append("conv_1", removal_of("resp_3", parent="resp_2", created_at=1, item_id="d"), owner=OWNER)
+    assert ids(await found(store, input="e", conversation="conv_1")) == ["b", "c", None]
+    assert ids(await found(store, input="e", previous_response_id="resp_1")) == ["a", "b", "c", "d", None]
+    again = await found(store, input=[user("x") | {"id": "a"}], conversation="conv_1")
+    assert ids(again) == ["b", "c", "a"]
+
+
+async def test_an_item_of_a_conversation_is_not_said_again_in_it_and_may_be_elsewhere(store: Store) -> None:
+    await begun(store, user("a") | {"id": "a"})
+    for again in ({"id": "a"}, user("x") | {"id": "a"}):
+        with pytest.raises(BadRequest, match="Duplicate item found with id a"):
+            await found(store, input=[again], conversation="conv_1")
+    assert ids(await found(store, input=[{"id": "a"}])) == ["a"]
+
+
+async def test_a_response_of_a_conversation_brings_all_that_was_said_before_it(store: Store) -> None:
+    talks = await begun(store, user("a") | {"id": "a"})
+    await talks.append("conv_1", made("resp_1", "resp_0", said("c", "c"), input=[user("b") | {"id": "b"}]), owner=OWNER)
+    await talks.append("conv_1", made("resp_2", "resp_1", said("e", "e"), input=[user("d") | {"id": "d"}]), owner=OWNER)
+    assert ids(await found(store, input="x", previous_response_id="resp_1")) == ["a", "b", "c", None]
+    await store.delete("resp_2", owner=OWNER)
+    await talks.delete("conv_1", owner=OWNER)
+    assert ids(await found(store, input="x", previous_response_id="resp_1")) == ["a", "b", "c", None]
+    # What was put there by a client is no response.
+    error = await refused(store, input="x", previous_response_id="resp_0")
+    assert str(error) == "Previous response with id 'resp_0' not found."
+
+
+async def test_a_conversation_that_is_not_there_is_not_found_in_the_same_words(store: Store) -> None:
+    talks = await begun(store, user("a") | {"id": "a"}, owner="bob")
+    await talks.create("conv_2", owner=OWNER, created_at=1, metadata={}, items=None)
+    await talks.delete("conv_2", owner=OWNER)
+    for named in ("conv_1", "conv_2", "conv_3", "", "conv_", "conv_a-b", "conv_1/../2", "resp_1", "x" * 500):
+        with pytest.raises(NotFound) as caught:
+            await found(store, input="hi", conversation=named)
+        assert str(caught.value) == f"Conversation with id '{named[:100]}' not found."
+        assert (caught.value.status, caught.value.param, caught.value.code) == (404, None, None)
+        with pytest.raises(NotFound):
+            await said_in(named, store, owner=OWNER)
+
+
+def test_an_id_is_told_without_what_no_header_or_log_should_see() -> None:
+    assert str(no_conversation("a\r\nb\x00\x1b[31mé")) == "Conversation with id 'ab[31mé' not found."
+
+
+def test_ids_have_one_form() -> None:
+    for pattern, prefix in ((RESPONSE_ID, "resp"), (CONVERSATION_ID, "conv")):
+        assert pattern.fullmatch(f"{prefix}_" + "aZ9" * 21)
+        for odd in (
+            prefix,
+            f"{prefix}_",
+            f"{prefix}_a b",
+            f"{prefix}_é",
+            f"{prefix}_a\n",
+            f"{prefix}_" + "a" * 65,
+            "x_a",
+        ):
+            assert not pattern.fullmatch(odd)

@@ -12,6 +12,7 @@ from rejoinder.server.services import Services
 from rejoinder.server.settings import load
 from rejoinder.wire.errors import BadRequest
 from tests.server.site import NOWHERE, Json, closing, output_of, said, services_in, user
+from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.responses import ResponsesUpstream
 from tests.upstreams.script import answer, call, calls, text, thought
 
@@ -80,3 +81,81 @@ async def test_what_cannot_be_asked_is_refused_before_anybody_is(tmp_path: Path)
             await said(services, input="hi", moderation={"model": "m"})
         with pytest.raises(BadRequest, match="Unknown parameter"):
             await said(services, input="hi", hologram={"a": 1})
+
+
+async def test_what_is_sealed_for_an_owner_is_opened_for_nobody_else(tmp_path: Path) -> None:
+    with ChatUpstream() as provider:
+        provider.follow(lambda request: answer(thought("hm", place="reasoning_details"), text("hi")))
+        async with closing(services_in(tmp_path, provider.base_url)) as services:
+            first = await said(services, input="one", owner="ann")
+            back = [user("one"), *first["output"], user("two")]
+            await said(services, input=back, owner="ann")
+            await said(services, input=back, owner="bob")
+        assert provider.objections == []
+        details = [sent.chat.messages[1].reasoning_details for sent in provider.requests[1:]]
+    assert first["output"][0]["encrypted_content"].startswith("brg1.")
+    assert b"hm" in bytes(details[0])
+    assert bytes(details[1]) == b"null"
+
+
+async def test_a_turn_that_asks_twice_opens_what_it_sealed_itself(tmp_path: Path) -> None:
+    """Nothing is decrypted that was encrypted a moment ago; what goes on from it is sent whole."""
+    search = [
+        {"type": "tool_search"},
+        {"type": "function", "name": "clock", "description": "time", "defer_loading": True},
+    ]
+    with ChatUpstream() as provider:
+        provider.follow(
+            [
+                answer(thought("hm", place="reasoning_details"), calls(call("tool_search", '{"query":"time"}'))),
+                answer(text("ok")),
+            ]
+        )
+        async with closing(services_in(tmp_path, provider.base_url)) as services:
+            response = await said(services, input="one", tools=search)
+        assert provider.objections == []
+        assert response["status"] == "completed"
+        assert b"hm" in bytes(provider.requests[1].chat.messages[1].reasoning_details)
+
+
+@pytest.mark.parametrize(
+    ("definition", "wrong"), [("[a-c]+", False), ("[a-c", True)], ids=["one that can be read", "one that cannot"]
+)
+async def test_a_grammar_is_read_before_anybody_is_asked_where_texts_are_compared_with_it(
+    tmp_path: Path, definition: str, wrong: bool
+) -> None:
+    tool = {
+        "type": "custom",
+        "name": "letters",
+        "format": {"type": "grammar", "syntax": "regex", "definition": definition},
+    }
+    plain = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
+    with ChatUpstream() as provider:
+        provider.follow(lambda request: answer(text("hi")))
+        async with closing(services_in(tmp_path, provider.base_url, grammar="check")) as services:
+            if wrong:
+                with pytest.raises(Unsupported, match="the grammar of tool 'letters' cannot be read") as caught:
+                    await said(services, input="hi", tools=[plain, tool])
+                assert caught.value.param == "tools"
+            else:
+                await said(services, input="hi", tools=[plain, tool])
+        assert len(provider.requests) == (0 if wrong else 1)
+
+
+async def test_what_is_stored_of_a_turn_is_what_its_provider_is_sent_again(tmp_path: Path) -> None:
+    """A provider of this very API gets an item in the same bytes from the client's request and from the store."""
+    odd = [{"role": "user", "content": "é", "x": 1.50}, {"type": "message", "role": "user", "content": "b", "id": None}]
+    with ResponsesUpstream(models=[MODEL]) as provider:
+        provider.follow(lambda request: answer(text("hi")))
+        file = tmp_path / "rejoinder.toml"
+        tables = {
+            "server": {"store": f"disk:{tmp_path / 'store'}"},
+            "upstream": [{"name": "one", "vendor": "openai", "base_url": provider.base_url, "models": ["*"]}],
+        }
+        file.write_text(tomlkit.dumps(tables))
+        async with closing(assemble(load(file, {}))) as services:
+            first = await said(services, model=MODEL, input=odd)
+            await said(services, model=MODEL, input="c", previous_response_id=first["id"])
+        assert provider.objections == []
+        one, two = (sent.body[sent.body.index(b'"input":[') : -2] for sent in provider.requests)
+    assert two.startswith(one + b",")

@@ -362,3 +362,17 @@ def test_every_reference_leads_somewhere() -> None:
 
     known = {schemas.ref(name)["$ref"] for name in WRITTEN.named}
     assert set(references(json.loads(msgspec.json.encode(WRITTEN.named)))) <= known
+
+
+def test_what_is_refused_when_nobody_knows_it_is_not_described_as_open() -> None:
+    class Closed(Struct, forbid_unknown_fields=True):
+        a: int
+
+    class Open(Struct):
+        a: int
+
+    schemas = Schemas()
+    schemas.decoded(Closed)
+    schemas.decoded(Open)
+    assert schemas.named["Closed"]["additionalProperties"] is False
+    assert "additionalProperties" not in schemas.named["Open"]

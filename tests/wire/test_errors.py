@@ -90,3 +90,9 @@ def test_what_is_no_json_is_said_to_be_none() -> None:
 def test_a_message_of_several_lines_stays_whole() -> None:
     error = bad_request(msgspec.ValidationError("first\nsecond - at `$.a`"))
     assert (str(error), error.param) == ("Invalid value for 'a': first\nsecond.", "a")
+
+
+@pytest.mark.parametrize(("path", "name"), [("", "odd"), (" - at `$.a[0]`", "a[0].odd")])
+def test_a_field_nobody_knows_is_named(path: str, name: str) -> None:
+    error = bad_request(msgspec.ValidationError(f"Object contains unknown field `odd`{path}"))
+    assert (str(error), error.param, error.code) == (f"Unknown parameter: '{name}'.", name, "unknown_parameter")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from msgspec import Raw
 from rejoinder.wire import items
 from rejoinder.wire.errors import BadRequest
 from rejoinder.wire.formats import TextFormat
-from rejoinder.wire.items import CacheBreakpoint, Item, Part, View, as_sent, kept, listed
+from rejoinder.wire.items import CacheBreakpoint, Item, Part, View, as_sent, kept, listed, unnamed
 
 FULL: list[tuple[bytes, View]] = [
     (
@@ -376,3 +378,16 @@ def test_a_call_id_has_one_to_sixty_four_characters(call_id: str) -> None:
 )
 def test_lists_show_a_status_where_there_is_one_to_have(raw: bytes, shown: bytes) -> None:
     assert listed(raw) == shown
+
+
+def test_an_item_can_be_said_without_its_id() -> None:
+    item = Item.parse(b'{"type":"message","id":"msg_1","role":"user","content":"hi","x":1.50}')
+    bare = unnamed(item)
+    assert (bare.raw, bare.id, bare.view) == (
+        b'{"type":"message","role":"user","content":"hi","x":1.50}',
+        None,
+        item.view,
+    )
+    assert unnamed(bare) is bare
+    named_here = dataclasses.replace(bare, id="msg_given_here")
+    assert (unnamed(named_here).raw, unnamed(named_here).id) == (bare.raw, None)

@@ -357,3 +357,58 @@ def test_allowed_tools_are_read() -> None:
 )
 def test_a_value_is_given_unless_it_is_left_out_or_null(value: object, is_given: bool) -> None:
     assert given(value) is is_given
+
+
+@pytest.mark.parametrize("named", [b'"conv_1"', b'{"id":"conv_1"}', b'{"id":"conv_1","object":"conversation"}'])
+def test_a_conversation_is_named_by_its_id_or_by_an_object_with_it(named: bytes) -> None:
+    read = CreateRequest.parse(b'{"model":"m","input":"hi","conversation":%b}' % named)
+    assert read.conversation == "conv_1"
+    assert bytes(read.raw["conversation"]) == named
+
+
+@pytest.mark.parametrize("nothing", [b"", b',"conversation":null', b',"conversation":null,"previous_response_id":"r"'])
+def test_a_conversation_that_is_left_out_is_none(nothing: bytes) -> None:
+    assert CreateRequest.parse(b'{"model":"m","input":"hi"%b}' % nothing).conversation is None
+
+
+@pytest.mark.parametrize("nothing", [b"", b',"input":null', b',"input":[]'])
+def test_input_may_be_left_out_where_there_is_a_conversation(nothing: bytes) -> None:
+    assert CreateRequest.parse(b'{"model":"m","conversation":"conv_1"%b}' % nothing).input == []
+
+
+@pytest.mark.parametrize(
+    ("named", "param", "code", "message"),
+    [
+        (7, "conversation", "invalid_type", "Invalid value for 'conversation': Expected `str | object`, got `int`."),
+        ({}, "conversation.id", "missing_required_parameter", "Missing required parameter: 'conversation.id'."),
+        (
+            *({"id": 7}, "conversation.id", "invalid_type"),
+            "Invalid value for 'conversation.id': Expected `str`, got `int`.",
+        ),
+        (
+            *({"id": None}, "conversation.id", "invalid_type"),
+            "Invalid value for 'conversation.id': Expected `str`, got `null`.",
+        ),
+    ],
+)
+def test_a_conversation_that_cannot_be_one_is_refused_by_name(
+    named: object, param: str, code: str, message: str
+) -> None:
+    assert refused(body(conversation=named)) == (message, param, code)
+
+
+@pytest.mark.parametrize("named", ["conv_1", {"id": "conv_1"}])
+def test_a_conversation_and_a_previous_response_exclude_each_other(named: object) -> None:
+    """http.md §6.2: the code is the one suggested there."""
+    assert refused(body(conversation=named, previous_response_id="resp_1")) == (
+        "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Send one of them.",
+        "previous_response_id",
+        "mutually_exclusive_parameters",
+    )
+    assert CreateRequest.parse(body(conversation=named, previous_response_id=None)).conversation == "conv_1"
+
+
+@pytest.mark.parametrize(("value", "is_so"), [(True, True), (False, False), (None, False)])
+def test_a_response_is_made_in_the_background_where_that_is_asked_for(value: bool | None, is_so: bool) -> None:
+    assert CreateRequest.parse(body(background=value)).background is is_so
+    assert CreateRequest.parse(body()).background is False

@@ -133,14 +133,31 @@ def test_ten_megabytes_in_single_bytes_take_less_than_two_seconds() -> None:
     tracer = sys.gettrace()
     sys.settrace(None)  # else it is the measuring of coverage that is measured
     try:
-        # Reliability.md S13. A second chance, because it is a rule for this code and not for a busy machine.
-        assert seconds(pieces) < 2 or seconds(pieces) < 2
+        # Reliability.md S13. A second chance, because it is a rule for this code and not for a busy machine; and a
+        # slow one is asked first how long it takes to do next to nothing with as many pieces.
+        allowed = max(2, 4 * seconds(pieces, Least()))
+        assert seconds(pieces, Decoder()) < allowed or seconds(pieces, Decoder()) < allowed
     finally:
         sys.settrace(tracer)
 
 
-def seconds(pieces: list[bytes]) -> float:
-    feed = Decoder().feed
+class Least:
+    """What any reader has to do with a piece: to keep it, and to see whether an event is whole."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+
+    def feed(self, data: bytes) -> bool:
+        kept = self._kept
+        kept += data
+        if data == b"\n" and kept.endswith(b"\n\n"):
+            kept.clear()
+            return True
+        return False
+
+
+def seconds(pieces: list[bytes], reader: Decoder | Least) -> float:
+    feed = reader.feed
     frames = 0
     started = time.process_time()
     for piece in pieces:

@@ -45,6 +45,9 @@ def bad_request(error: msgspec.MsgspecError, *, at: str = "") -> BadRequest:
     if missing := _MISSING.match(what):
         name = f"{path}.{missing[1]}".lstrip(".")
         return BadRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
+    if unknown := _UNKNOWN.match(what):
+        name = f"{path}.{unknown[1]}".lstrip(".")
+        return BadRequest(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
     if isinstance(error, msgspec.ValidationError):
         where = f" for '{path}'" if path else ""
         return BadRequest(f"Invalid value{where}: {what}.", param=path or None, code=_code(what))
@@ -58,4 +61,5 @@ def _code(what: str) -> str:
     return "string_above_max_length" if what.startswith("Expected `str` of length <=") else "invalid_value"
 
 
+_UNKNOWN = re.compile(r"^Object contains unknown field `(.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(.*)`$")

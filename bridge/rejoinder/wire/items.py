@@ -4,7 +4,7 @@ An item is kept as the bytes it came in. `view` is only for reading: it names th
 else the item holds (a new field, another key order, a type nobody here knows) stays in `raw`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import msgspec
@@ -454,6 +454,15 @@ def as_sent(raw: bytes, added: int) -> bytes:
         [part] = _PARTS.decode(fields["content"])
         fields["content"] = _raw(part.text)
     return _ENCODER.encode(fields)
+
+
+def unnamed(item: Item) -> Item:
+    """The item without its id, which may have been given to it here: then its bytes never had it."""
+    if item.id is None:
+        return item
+    fields = _FIELDS.decode(item.raw)
+    fields.pop("id", None)
+    return replace(item, raw=_ENCODER.encode(fields), id=None)
 
 
 class _TextPart(Struct):

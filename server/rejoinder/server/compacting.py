@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from rejoinder.bridge.compaction import retained
 from rejoinder.bridge.dialect import Identity
-from rejoinder.bridge.errors import UpstreamError
+from rejoinder.bridge.errors import Unsupported, UpstreamError
 from rejoinder.server import turn
 from rejoinder.server.body import check_json
 from rejoinder.server.conversation_types import CompactedResponse
@@ -18,13 +18,14 @@ from rejoinder.server.ids import Ids
 from rejoinder.server.prompting import kept_by
 from rejoinder.server.services import Services
 from rejoinder.wire.errors import BadRequest, bad_request
-from rejoinder.wire.items import Item
+from rejoinder.wire.items import Head, Item
 from rejoinder.wire.request import CreateRequest
 from rejoinder.wire.responses import Usage
 
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _INPUT = msgspec.json.Decoder(str | list[Raw] | None)
 _ENCODER = msgspec.json.Encoder()
+_NULL = Raw(b"null")
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')
 
 TAKEN = frozenset(
@@ -54,24 +55,35 @@ class _Answer(msgspec.Struct):
     usage: Usage
 
 
+_HEAD = msgspec.json.Decoder(Head)
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
 def compaction_of(body: bytes) -> bytes:
     """The create call that compacts what a body of this endpoint says. Raises BadRequest naming the parameter."""
     check_json(body)
+    fields = _FIELDS.decode(body)
     try:
-        fields = _FIELDS.decode(body)
-        said = _INPUT.decode(fields.get("input", Raw(b"null")))
+        said = _INPUT.decode(fields.get("input", _NULL))
     except msgspec.MsgspecError as error:
-        raise bad_request(error) from error
+        raise bad_request(error, at="input") from error
     for name in fields:
         if name not in TAKEN:
             raise BadRequest(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
-    if said is None and bytes(fields.get("previous_response_id", Raw(b"null"))) == b"null":
+    if said is None and bytes(fields.get("previous_response_id", _NULL)) == b"null":
         raise BadRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
-    items = [{"role": "user", "content": said}] if isinstance(said, str) else said or []
-    return _ENCODER.encode({**fields, "input": [*items, _TRIGGER], "store": False, "stream": True})
+    items: list[object] = [{"role": "user", "content": said}] if isinstance(said, str) else [*(said or ())]
+    if not (isinstance(said, list) and said and _asks(said[-1])):
+        items.append(_TRIGGER)
+    return _ENCODER.encode({**fields, "input": items, "store": False, "stream": True})
+
+
+def _asks(item: Raw) -> bool:
+    """Whether the list ends in an order to compact it already."""
+    try:
+        return _HEAD.decode(item).type == "compaction_trigger"
+    except msgspec.MsgspecError:
+        return False  # whoever reads it says what is wrong
 
 
 async def compact(
@@ -81,14 +93,17 @@ async def compact(
     services.running.admit()
     with services.running.turn() as stop:
         prepared = await turn.prepare(request, services, owner=owner, caller=caller, stop=stop)
+        if len(prepared.prompt.items) == 1:
+            raise Unsupported("the conversation is empty", param="input")
         outcome = await prepared.answer(turn.Discard(), None)
     answer = _ANSWER.decode(outcome.response)
     compaction = next((item for item in answer.output if Item.parse(bytes(item)).type == "compaction"), None)
     if compaction is None:
         raise UpstreamError("the provider did not compact the conversation")
-    # The ids of a list that is stored nowhere are its own.
+    # The ids of a list that is stored nowhere are its own, but for those in the items' bytes: what was said before goes
+    # by another one, which it was stored under.
     ids = Ids(services.random)
-    users = retained(prepared.prompt.items)
+    users = [Item.parse(item.raw) for item in retained(prepared.prompt.items)]
     output = [*(Raw(kept.raw) for kept in kept_by(ids, users)), compaction]
     created_at = prepared.out.response.created_at
     return CompactedResponse(id=ids.response, created_at=created_at, output=output, usage=answer.usage), outcome

@@ -13,20 +13,20 @@ MAX_ADDED = 20
 Added = Annotated[list[Raw], Meta(max_length=MAX_ADDED)]
 
 
-class ConversationBody(Struct, frozen=True):
+class ConversationBody(Struct, frozen=True, forbid_unknown_fields=True):
     """What a conversation begins with."""
 
     items: Added | None = None
     metadata: Metadata | None = None
 
 
-class ConversationUpdate(Struct, frozen=True):
+class ConversationUpdate(Struct, frozen=True, forbid_unknown_fields=True):
     """Replaces the metadata; null leaves none."""
 
     metadata: Metadata | None
 
 
-class ItemsBody(Struct, frozen=True):
+class ItemsBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Items to put at the end of a conversation, in this order."""
 
     items: Added

@@ -1,5 +1,6 @@
 """`/v1/conversations` and what is in them (http.md §1)."""
 
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -33,6 +34,9 @@ from rejoinder.wire.items import Item, ItemReference, listed
 
 T = TypeVar("T")
 
+_LONGEST_ID = 256
+_ITEM_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{_LONGEST_ID}}}")
+
 _ENCODER = msgspec.json.Encoder()
 _CREATE = msgspec.json.Decoder(ConversationBody)
 _UPDATE = msgspec.json.Decoder(ConversationUpdate)
@@ -51,6 +55,7 @@ class ConversationRoutes:
         ids = Ids(self._services.random)
         owner, created_at = owner_of(request.scope), int(self._services.clock())
         items = await self._items(body.items or (), owner)
+        _check_new(items, ())
         began = self._record(ids, items, None) if items else None
         conversation = await self._kept.create(
             f"conv_{ids.stem}", owner=owner, created_at=created_at, metadata=body.metadata or {}, items=began
@@ -86,14 +91,7 @@ class ConversationRoutes:
         with self._services.conversations.alone(conversation_id, owner):
             found = await self._found(request)
             items = await self._items(body.items, owner)
-            known = {item_id(raw) for raw in await self._said(conversation_id, owner)}
-            for index, item in enumerate(items):
-                if item.id is not None and item.id in known:
-                    raise BadRequest(
-                        f"Duplicate item found with id {item.id}. It is in the conversation already.",
-                        param=f"items[{index}].id",
-                    )
-                known.update(() if item.id is None else (item.id,))
+            _check_new(items, await self._said(conversation_id, owner))
             record = self._record(Ids(self._services.random), items, found.head)
             if items:
                 await self._kept.append(conversation_id, record, owner=owner)
@@ -118,7 +116,7 @@ class ConversationRoutes:
             assert found.head is not None, "an item was found"
             ids, now = Ids(self._services.random), int(self._services.clock())
             removal = removal_of(ids.response, parent=found.head, created_at=now, item_id=gone)
-            await self._kept.append(conversation_id, removal, owner=owner)
+            await self._kept.remove(conversation_id, gone, owner=owner, by=removal)
         return _told(found)
 
     async def _body(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
@@ -148,6 +146,13 @@ class ConversationRoutes:
         return [await self._item(Item.parse(bytes(raw), at=f"items[{n}]"), n, owner) for n, raw in enumerate(given)]
 
     async def _item(self, item: Item, index: int, owner: str) -> Item:
+        if item.id is not None and not _ITEM_ID.fullmatch(item.id):
+            # Whoever is to be fetched or taken out by its id needs one that fits into a path (objects.md §10).
+            raise BadRequest(
+                f"Invalid 'items[{index}].id': expected 1 to {_LONGEST_ID} letters, digits, underscores or dashes.",
+                param=f"items[{index}].id",
+                code="invalid_value",
+            )
         if item.type == "compaction_trigger":
             raise BadRequest("Invalid 'items': a 'compaction_trigger' is no item to keep.", param=f"items[{index}]")
         if not isinstance(item.view, ItemReference):
@@ -174,6 +179,18 @@ def _conversation_id(request: Request) -> str:
     if not CONVERSATION_ID.fullmatch(conversation_id):
         raise no_conversation(conversation_id)
     return conversation_id
+
+
+def _check_new(items: Sequence[Item], said: Sequence[bytes]) -> None:
+    """Raises BadRequest for an item that was said before: in a conversation an id leads to one item."""
+    known = {item_id(raw) for raw in said}
+    for index, item in enumerate(items):
+        if item.id is not None and item.id in known:
+            raise BadRequest(
+                f"Duplicate item found with id {item.id}. It is in the conversation already.",
+                param=f"items[{index}].id",
+            )
+        known.update(() if item.id is None else (item.id,))
 
 
 def _one(said: Sequence[bytes], request: Request) -> bytes:

@@ -1,4 +1,5 @@
-"""What of an item is only shown to those who ask for it by `include` (objects.md §1.1)."""
+"""How an item is shown in a list: without what has to be asked for by `include` (objects.md §1.1), and its images with
+the `detail` that is optional in a request and promised in a list (objects.md §5)."""
 
 from collections.abc import Callable, Mapping, Set
 
@@ -17,6 +18,8 @@ _FIELDS = msgspec.json.Decoder(Fields)
 _LIST = msgspec.json.Decoder(list[Fields])
 _ENCODER = msgspec.json.Encoder()
 _NULL = Raw(b"null")
+_IMAGE = Raw(b'"input_image"')
+_AUTO = Raw(b'"auto"')
 
 
 def shown(raw: bytes, include: Set[str]) -> bytes:
@@ -39,7 +42,7 @@ def _field(name: str, asked: str) -> Callable[[Fields, Set[str]], bool]:
 
 def _message(fields: Fields, include: Set[str]) -> bool:
     parts = _LIST.decode(fields["content"])
-    changed = 0
+    changed = _detailed(parts)
     if "message.input_image.image_url" not in include:
         changed += sum(_emptied(part, "image_url", _NULL) for part in parts)
     if "message.output_text.logprobs" not in include:
@@ -47,6 +50,24 @@ def _message(fields: Fields, include: Set[str]) -> bool:
     if changed:
         fields["content"] = Raw(_ENCODER.encode(parts))
     return changed > 0
+
+
+def _output(fields: Fields, include: Set[str]) -> bool:
+    if not bytes(fields["output"]).startswith(b"["):
+        return False
+    parts = _LIST.decode(fields["output"])
+    changed = _detailed(parts) > 0
+    if changed:
+        fields["output"] = Raw(_ENCODER.encode(parts))
+    return changed
+
+
+def _detailed(parts: list[Fields]) -> int:
+    """How many images get a word about their detail."""
+    bare = [part for part in parts if part.get("type") == _IMAGE and bytes(part.get("detail", _NULL)) == b"null"]
+    for part in bare:
+        part["detail"] = _AUTO
+    return len(bare)
 
 
 def _within(name: str, inner: str, asked: str) -> Callable[[Fields, Set[str]], bool]:
@@ -75,7 +96,9 @@ def _emptied(fields: Fields, name: str, empty: Raw) -> bool:
 _HIDES: Mapping[str, Callable[[Fields, Set[str]], bool]] = {
     "code_interpreter_call": _field("outputs", "code_interpreter_call.outputs"),
     "computer_call_output": _within("output", "image_url", "computer_call_output.output.image_url"),
+    "custom_tool_call_output": _output,
     "file_search_call": _field("results", "file_search_call.results"),
+    "function_call_output": _output,
     "message": _message,
     "web_search_call": _within("action", "sources", "web_search_call.action.sources"),
 }

@@ -14,12 +14,13 @@ from rejoinder.bridge.errors import Unsupported
 from rejoinder.bridge.grammar import flaw
 from rejoinder.bridge.readback import read_back
 from rejoinder.bridge.toolbox import Toolbox
+from rejoinder.bridge.turns import OUTPUTS
 from rejoinder.server.identity import carried, identity
 from rejoinder.server.ids import PREFIXES, Ids
 from rejoinder.server.lineage import Lineage
 from rejoinder.server.running import Stop
 from rejoinder.server.services import Provider, Services
-from rejoinder.wire.items import Item, Kept, as_sent, kept
+from rejoinder.wire.items import Item, Kept, as_sent, kept, unnamed
 from rejoinder.wire.request import CreateRequest
 from rejoinder.wire.responses import Response
 
@@ -83,6 +84,10 @@ def prompt_of(request: CreateRequest, said: Lineage, inputs: Sequence[Kept], pla
             for item, one in zip(said.conversation.coming, inputs, strict=True)
         }
         conversation = [normal.get(id(item), item) for item in conversation]
+        if any(record.without for record in said.records):
+            # An id binds an item to those its provider gave with it, and one of them was taken out (§3 of
+            # provider-responses.md): by its words alone each can still be said.
+            conversation = [item if item.type in OUTPUTS else unnamed(item) for item in conversation]
     items = expanded(conversation, place.unseal, native=dialect.native)
     back = read_back(items, place.issuer, place, native=dialect.native)
     parent = said.records[-1] if said.records else None

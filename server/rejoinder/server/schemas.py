@@ -233,7 +233,9 @@ class Schemas:
             # A field that may be unset has no default.
             if field.required or (always and (field.default, field.default_factory) != (NODEFAULT, NODEFAULT)):
                 required.append(field.encode_name)
-        shape: Schema = {"type": "object", "properties": properties, "required": required}
+        shape: dict[str, object] = {"type": "object", "properties": properties, "required": required}
+        if info.forbid_unknown_fields and not sent:
+            shape["additionalProperties"] = False
         self.named[name] = {**_description(struct), **shape, **_RULES.get(struct, {})}
 
     def _field(self, struct: type[Struct], field: inspect.Field, *, sent: bool) -> Schema:

@@ -31,10 +31,16 @@ DRIFT = 3600.0
 _logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
+def since_start() -> float:
+    """Seconds that only count, also while the machine sleeps where that can be had."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
 class Sweeper:
     """Removes responses that expired a day ago, and what is only kept in memory."""
 
-    def __init__(self, services: Services, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, services: Services, *, monotonic: Callable[[], float] = since_start) -> None:
         self._services = services
         self._monotonic = monotonic
         self._started = services.clock() - monotonic()
@@ -49,8 +55,11 @@ class Sweeper:
     async def run_in_memory(self) -> None:
         while True:
             await anyio.sleep(EVERY_IN_MEMORY)
-            await self._services.volatile.sweep(grace=0)
-            await rows.forget(self._services.volatile, before=self._services.clock() - rows.KEPT_ONCE)
+            try:
+                await self._services.volatile.sweep(grace=0)
+                await rows.forget(self._services.volatile, before=self._services.clock() - rows.KEPT_ONCE)
+            except StoreError as error:
+                _logger.error("what is kept in memory could not be looked through", exc_info=error)
 
     async def look(self) -> None:
         """One look at the disk; what is in the way is told."""
