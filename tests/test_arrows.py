@@ -86,24 +86,27 @@ def test_no_provider_is_named_outside_the_vendor_table_and_the_dialects() -> Non
 
 
 def test_importing_the_whole_server_is_quick() -> None:
-    # A slow machine is asked first how long it takes to import what the server is built on.
-    libraries = seconds_to_import(
+    # On a slow machine, what the server is built on may take most of the time.
+    libraries = (
         "aiohttp, anyio, cryptography.hazmat.primitives.ciphers.aead, diskcache, httptools, msgspec, sse_starlette, "
         "starlette.routing, structlog, tomlkit, uvicorn, zstandard"
     )
-    assert seconds_to_import("rejoinder.server.serving") < max(0.4, 2 * libraries)
-
-
-def seconds_to_import(modules: str) -> float:
     # structlog imports `rich` where it is there, which only a tool of these tests brings along.
     code = (
-        f"import sys, time; sys.modules['rich'] = None; t = time.perf_counter(); import {modules}; "
-        "print(time.perf_counter() - t)"
+        "import sys, time; sys.modules['rich'] = None; begun = time.perf_counter(); "
+        f"import {libraries}; built_on = time.perf_counter() - begun; "
+        "import rejoinder.server.serving; print(built_on, time.perf_counter() - begun)"
     )
-    return min(
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    measured = [
+        [
+            float(word)
+            for word in subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            ).stdout.split()
+        ]
         for _ in range(3)
-    )
+    ]
+    assert any(whole < max(0.4, 2 * built_on) for built_on, whole in measured), measured
 
 
 def test_nothing_unpickles_or_evaluates() -> None:
