@@ -12,6 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CODEX = ROOT / "tests" / "clients" / "node_modules" / ".bin" / "codex"
 SOURCES = ("bridge", "store", "server", "conformance", "tests")
+APART = ("tests/bridge", "tests/conformance", "tests/upstreams", "tests/wire")
+"""Tests that need nothing but a processor: two of them run at a time. The others measure, or start servers that do."""
+
 MINIMUM = 99
 """Per cent of branches and lines over everything; each module's own test file is expected to cover it wholly."""
 
@@ -28,7 +31,8 @@ def main(arguments: list[str]) -> int:
         or run("ruff", "check", *SOURCES)
         or run("mypy")
         or run("coverage", "erase")
-        or run("coverage", "run", "-m", "pytest", "-q", "--durations=10")
+        or run("coverage", "run", "-m", "pytest", "-q", "-n", "2", *APART)
+        or run("coverage", "run", "-m", "pytest", "-q", "--durations=10", *(f"--ignore={path}" for path in APART))
         or run("coverage", "combine", "--quiet")
         or run("coverage", "report", f"--fail-under={MINIMUM}")
     )

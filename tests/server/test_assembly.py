@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rejoinder.bridge.responses import ResponsesDialect
 from rejoinder.server.assembly import SEAL_VARIABLE, assemble, seal_keys
 from rejoinder.server.demo import DemoUpstream
 from rejoinder.server.services import Services
+from rejoinder.server.serving import FILES_BESIDE, allow_files
 from rejoinder.server.settings import SettingsError, load
 from rejoinder.server.upstream import HttpUpstream
 from rejoinder.store import StoreError
@@ -256,3 +258,13 @@ def test_a_file_without_a_key_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "seal.key").touch()
     with pytest.raises(SettingsError, match=r"seal\.key: expected at least one sealing key"):
         seal_keys(tmp_path, "")
+
+
+def test_a_server_may_have_the_files_open_that_its_connections_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr("resource.setrlimit", lambda kind, limit: limits.append(limit))
+    for soft, hard in ((1024, 4096), (1024, resource.RLIM_INFINITY), (1024, 2000), (9000, 9000)):
+        monkeypatch.setattr("resource.getrlimit", lambda kind, now=(soft, hard): now)
+        allow_files(1000)
+    wanted = 2000 + FILES_BESIDE
+    assert limits == [(wanted, 4096), (wanted, resource.RLIM_INFINITY), (2000, 2000)]

@@ -11,6 +11,9 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from rejoinder.bridge.chat import ChatDialect
+from rejoinder.bridge.composer import Composer
+from rejoinder.bridge.dialect import Prompt, Reader
 from rejoinder.server import following, journal, runs
 from rejoinder.server.services import Services
 from rejoinder.store import Change, StoreError
@@ -762,6 +765,83 @@ async def test_a_run_that_cannot_even_be_failed_is_ended_by_whoever_looks_next(
         await run.over.wait()
         gate.before = None
         assert (await here.get(response_id)).json["status"] == "failed"
+
+
+# Errors of our own
+
+
+def broken_reader(self: ChatDialect, prompt: Prompt, out: Composer) -> Reader:
+    raise ValueError("a mistake of ours")
+
+
+async def test_a_mistake_of_ours_is_a_failed_response_and_no_stuck_one(
+    provider: ChatUpstream, here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChatDialect, "reader", broken_reader)
+    response = await ended(here, await begun(here, input="hi"))
+    assert response["error"] == {
+        "code": "server_error",
+        "message": "The server had an error while processing your request.",
+    }
+    events = (await here.create(input="hi", background=True, stream=True)).events
+    check_background(events)
+    assert events[-1]["type"] == "response.failed"
+    failed = await keyed(here, "k")
+    assert (failed.status, failed.json["error"]["code"]) == (500, "server_error")
+    monkeypatch.undo()
+    assert (await keyed(here, "k")).json["status"] == "completed"
+
+
+async def test_a_mistake_of_ours_while_the_store_is_down_is_ended_by_whoever_looks_next(
+    provider: ChatUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with failing(provider, tmp_path) as (here, _, gate):
+        response_id = await stuck_by_a_mistake(here, gate, monkeypatch, broken)
+        gate.before = None
+        assert (await here.get(response_id)).json["status"] == "failed"
+
+
+async def test_a_mistake_of_ours_about_a_response_that_is_gone_is_nobodys_business(
+    provider: ChatUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with failing(provider, tmp_path) as (here, services, gate):
+
+        async def gone(change: Change) -> None:
+            gate.before = None
+            [response_id] = [*_runs_of(here)]
+            await services.store.delete(response_id, owner="local")
+
+        response_id = await stuck_by_a_mistake(here, gate, monkeypatch, gone)
+        assert (await here.get(response_id)).status == 404
+
+
+async def stuck_by_a_mistake(
+    here: Site, gate: Gate, monkeypatch: pytest.MonkeyPatch, then: Callable[[Change], object]
+) -> str:
+    """The id of a response whose turn goes wrong, and something happens to the store before that is written."""
+
+    def reader(self: ChatDialect, prompt: Prompt, out: Composer) -> Reader:
+        gate.before = then
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr(ChatDialect, "reader", reader)
+    response_id = await begun(here, input="hi")
+    run = here.runs.get(response_id, "local")
+    if run is not None:
+        await run.over.wait()
+    return response_id
+
+
+async def test_a_response_that_is_deleted_twice_at_once_is_deleted_once(provider: ChatUpstream, tmp_path: Path) -> None:
+    async with failing(provider, tmp_path) as (here, services, gate):
+        response_id = (await here.create(input="hi")).json["id"]
+
+        async def first(change: Change) -> None:
+            gate.before = None
+            await services.store.delete(response_id, owner="local")
+
+        gate.before = first
+        assert (await here.delete(response_id)).status == 404
 
 
 # The end of the server

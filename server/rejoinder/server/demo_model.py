@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Literal
 
 import msgspec
@@ -248,9 +249,13 @@ def _asked(tools: Mapping[str, _Function], text: str) -> Iterator[Wanted]:
         yield Wanted(shell.name, _shell_arguments(shell, command[1]))
 
 
+_BEGINNINGS = 100
+
+
 def _given(text: str, start: int, stop: int) -> tuple[str, int]:
     """The first JSON object that begins between `start` and `stop`, and where it ends."""
-    for brace in re.compile(r"\{").finditer(text, start, stop):
+    # One that is no object may be looked at to its end, so a text of nothing but beginnings is not looked through.
+    for brace in islice(re.compile(r"\{").finditer(text, start, stop), _BEGINNINGS):
         try:
             _, end = json.JSONDecoder().raw_decode(text, brace.start())
         except (ValueError, RecursionError):

@@ -22,9 +22,9 @@ async def _pieces(store: Store, response_id: str, owner: str, run: Run | None) -
     while True:
         # Looked at first: what is not there after the end will not come.
         is_over = run is None or run.over.is_set()
-        if run is not None and run.journal is not None:
-            piece = await run.journal.piece(number)
-        else:
+        piece = await run.journal.piece(number) if run is not None and run.journal is not None else None
+        if piece is None and is_over:
+            # Its end may have been written by another hand than that of the run.
             piece = await rows.piece(store, response_id, number, owner=owner)
         if piece is not None:
             number += 1

@@ -30,7 +30,6 @@ from rejoinder.server.running import Cancelled, ShuttingDown
 from rejoinder.server.services import Services
 from rejoinder.store import Change, DamagedRecord, Missing, Record, Refused, Store, StoreError
 from rejoinder.store import runs as rows
-from rejoinder.store.runs import Piece
 from rejoinder.wire import sse
 from rejoinder.wire.events import Created, Event, Failed, InProgress
 from rejoinder.wire.request import CreateRequest
@@ -255,18 +254,16 @@ class Runs:
 
     async def find(self, response_id: str, *, owner: str) -> tuple[Store, Record]:
         """A response, stored or not, as it is now. Raises Missing, DamagedRecord."""
-        for store in (self._services.volatile, self._services.store):
-            try:
-                record = await store.get(response_id, owner=owner)
-            except Missing:
-                if store is self._services.store:
-                    raise
-                continue
-            if record.is_unfinished and self.get(response_id, owner) is None:
-                # Its end could not be written when it came; nobody makes it any more.
-                record = await self._end(store, record, owner)
-            return store, record
-        raise AssertionError("the last store raises")
+        store = self._services.volatile
+        try:
+            record = await store.get(response_id, owner=owner)
+        except Missing:
+            store = self._services.store
+            record = await store.get(response_id, owner=owner)
+        if record.is_unfinished and self.get(response_id, owner) is None:
+            # Its end could not be written when it came; nobody makes it any more.
+            record = await self._end(store, record, owner)
+        return store, record
 
     async def cancel(self, response_id: str, *, owner: str) -> Record:
         """End a background response; what it came to, if it was over already (F19). Raises Missing, and InvalidRequest
@@ -398,7 +395,8 @@ class Runs:
         client that waits it is the answer, as if there had been none."""
         try:
             if run.request.background:
-                await self._end(run.store, await run.store.get(run.id, owner=run.owner), run.owner, error)
+                rest = await run.journal.settle() if run.journal is not None else ()
+                await self._end(run.store, await run.store.get(run.id, owner=run.owner), run.owner, error, rest)
             else:
                 run.error = Gone() if isinstance(error, Cancelled) else error
                 await run.store.delete(run.id, owner=run.owner)
@@ -453,16 +451,22 @@ class Runs:
         _logger.info("a background response is made again", response=record.id)
         services.running.begin(made())
 
-    async def _end(self, store: Store, record: Record, owner: str, error: Exception | None = None) -> Record:
-        """The end of a response that nobody makes any more; how it ended, if somebody was faster."""
+    async def _end(
+        self, store: Store, record: Record, owner: str, error: Exception | None = None, rest: Sequence[bytes] = ()
+    ) -> Record:
+        """The end of a response that nobody makes any more; how it ended, if somebody was faster. `rest` are frames
+        that were not written yet."""
         written = [piece async for piece in pieces(store, record.id, owner=owner)]
-        ended = _failed(record, written, error)
+        ended = _failed(record, [*(frame for piece in written for frame in piece.frames), *rest], error)
         beside = Change()
         if record.journaled:
             number = written[-1].following if written else 0
-            told = [] if written else [Created(0, Raw(record.response)), InProgress(1, Raw(record.response))]
-            last = Failed(number + len(told), Raw(ended.response))
-            beside = rows.told(record.id, len(written), number, [*map(sse.frame, (*told, last))], owner=owner)
+            frames = [*rest]
+            if not (written or rest):
+                response = Raw(record.response)
+                frames += map(sse.frame, (Created(0, response), InProgress(1, response)))
+            frames.append(sse.frame(Failed(number + len(frames), Raw(ended.response))))
+            beside = rows.told(record.id, len(written), number, frames, owner=owner)
         try:
             await store.replace(ended, owner=owner, beside=beside)
         except Refused:
@@ -492,10 +496,10 @@ _DONE = msgspec.json.Decoder(_Done)
 _ENDED = msgspec.json.Decoder(_Ended)
 
 
-def _failed(record: Record, written: Sequence[Piece], error: Exception | None) -> Record:
+def _failed(record: Record, told: Sequence[bytes], error: Exception | None) -> Record:
     """The record of a response that broke off, with the items that were told to be done (reliability.md F5)."""
-    frames = [frame for piece in written for frame in piece.frames if frame.startswith(_ITEM_DONE)]
-    output = [_DONE.decode(frame.partition(b"\ndata: ")[2]).item for frame in frames]
+    done = [frame for frame in told if frame.startswith(_ITEM_DONE)]
+    output = [_DONE.decode(frame.partition(b"\ndata: ")[2]).item for frame in done]
     code, message = failure(error) if error is not None else ("server_error", _INTERRUPTED)
     fields = _FIELDS.decode(record.response)
     said = {"status": "failed", "error": Failure(code, message), "output": output}
