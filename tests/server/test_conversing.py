@@ -1174,3 +1174,10 @@ async def test_an_item_no_response_was_made_with_cannot_be_referred_to_once_it_i
     await talk(here, "DELETE", f"/{conversation}/items/msg_mine")
     reply = await here.create(key=ANN, input=[{"id": "msg_mine"}])
     assert "not found" in error(reply, 400)["message"]
+
+
+async def test_an_item_of_a_turn_is_found_whatever_its_client_called_it(here: Site) -> None:
+    conversation = await begun(here)
+    await created(here, input=[{**user("hi"), "id": "a/b c"}], conversation=conversation)
+    reply = await talk(here, "GET", f"/{conversation}/items/a%2Fb%20c")
+    assert (reply.status, reply.json["id"]) == (200, "a/b c")
