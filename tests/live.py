@@ -153,12 +153,14 @@ def running(
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] = SERVER,
     deadline: float = 15,
+    covered: bool = True,
 ) -> Iterator[LiveServer]:
     """A healthy server. Its settings, log and store lie in `directory`; it is killed at the end if it still runs.
 
     `keys` maps owners to the keys their clients use, `settings` are entries of `[server]`. Nothing is asked twice
     unless they say so: a script has one answer for each request. The server sees nothing of the caller's environment
-    but the way to programs, so no provider's key leaks in; `environment` adds to that.
+    but the way to programs, so no provider's key leaks in; `environment` adds to that. Where its own cost is measured it
+    is not `covered`, or that of measuring coverage would be.
     """
     port = _free_port()
     server = {"host": "127.0.0.1", "port": port, "store": store or f"disk:{directory / 'store'}", "retries": 0}
@@ -175,7 +177,7 @@ def running(
         [*command, "serve", "--config", str(file)],
         directory,
         port,
-        _environment(upstreams) | dict(environment or {}),
+        _environment(upstreams, covered=covered) | dict(environment or {}),
         deadline,
     )
     try:
@@ -185,9 +187,13 @@ def running(
         live.stop()
 
 
-def _environment(upstreams: Sequence[LiveUpstream]) -> dict[str, str]:
+def _environment(upstreams: Sequence[LiveUpstream], *, covered: bool) -> dict[str, str]:
     # Coverage measures the server through variables of its own.
-    kept = {name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "PATH" or (covered and name.startswith("COVERAGE_"))
+    }
     return kept | {upstream.key_variable: upstream.key for upstream in upstreams if upstream.key is not None}
 
 

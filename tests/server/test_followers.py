@@ -30,7 +30,7 @@ def test_followers_that_wait_cost_little(tmp_path: Path) -> None:
     stalls = answer(text("Half ", "a story"), trouble=Trouble("stall", 3))
     with (
         ChatUpstream([stalls]) as upstream,
-        running(tmp_path, upstreams=[LiveUpstream(upstream.base_url)]) as server,
+        running(tmp_path, upstreams=[LiveUpstream(upstream.base_url)], covered=False) as server,
         ExitStack() as open_sockets,
     ):
         with streaming(server, background=True) as stream:

@@ -50,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
             stack.enter_context(provider)
             options = {"vendor": "openai"} if dialect == "responses" else {}
             upstreams.append(LiveUpstream(provider.base_url, name=dialect, dialect=dialect, options=options))
-        yield stack.enter_context(running(tmp_path_factory.mktemp("pace"), upstreams=upstreams))
+        yield stack.enter_context(running(tmp_path_factory.mktemp("pace"), upstreams=upstreams, covered=False))
 
 
 def spent(server: LiveServer) -> float:
