@@ -159,8 +159,8 @@ def running(
 
     `keys` maps owners to the keys their clients use, `settings` are entries of `[server]`. Nothing is asked twice
     unless they say so: a script has one answer for each request. The server sees nothing of the caller's environment
-    but the way to programs, so no provider's key leaks in; `environment` adds to that. Where its own cost is measured it
-    is not `covered`, or that of measuring coverage would be.
+    but the way to programs, so no provider's key leaks in; `environment` adds to that. Where the server's own cost is
+    measured it is not `covered`, or that of measuring coverage would be.
     """
     port = _free_port()
     server = {"host": "127.0.0.1", "port": port, "store": store or f"disk:{directory / 'store'}", "retries": 0}
