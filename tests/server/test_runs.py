@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 from rejoinder.bridge.chat import ChatDialect
 from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.dialect import Prompt, Reader
-from rejoinder.server import following, journal, runs
+from rejoinder.server import following, journal, runs, turn
 from rejoinder.server.services import Services
 from rejoinder.store import Change, StoreError
 from rejoinder.store import runs as rows
@@ -648,6 +649,28 @@ async def test_a_response_nothing_was_told_of_is_made_again_where_the_settings_s
             assert [event["sequence_number"] for event in events] == list(range(len(events)))
             assert told(events) == "".join(WORDS)
     assert [request.chat.messages[-1].text for request in provider.requests] == ["hi", "hi"]
+
+
+async def test_one_that_is_looked_at_before_it_is_made_again_is_made_again(
+    provider: ChatUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.follow([silence(), answer(text("whole"))])
+    left = Left()
+
+    async def act(here: Site) -> None:
+        left.id = await begun(here, input="hi")
+        await asyncio.to_thread(provider.wait, 1)
+        monkeypatch.setattr(turn, "prepare", late)
+
+    prepare = turn.prepare
+
+    async def late(*args: Any, **fields: Any) -> turn.Turn:
+        await asyncio.sleep(0.2)
+        return await prepare(*args, **fields)
+
+    async with crashed(provider, tmp_path, act, background_recovery="continue") as here:
+        assert (await here.get(left.id)).json["status"] in ("queued", "in_progress", "completed")
+        assert (await ended(here, left.id))["status"] == "completed"
 
 
 async def test_a_response_that_can_no_longer_be_made_again_has_failed(provider: ChatUpstream, tmp_path: Path) -> None:

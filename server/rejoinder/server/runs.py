@@ -227,6 +227,7 @@ class Runs:
         self._services = services
         self._runs: dict[tuple[str, str], Run] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._resuming: dict[tuple[str, str], asyncio.Event] = {}
         self._opening: dict[tuple[str, str], asyncio.Event] = {}
         self._in_background: Counter[str] = Counter()
 
@@ -259,6 +260,9 @@ class Runs:
             record = await store.get(response_id, owner=owner)
         except Missing:
             store = self._services.store
+            record = await store.get(response_id, owner=owner)
+        if record.is_unfinished and (resuming := self._resuming.get((owner, response_id))) is not None:
+            await resuming.wait()
             record = await store.get(response_id, owner=owner)
         if record.is_unfinished and self.get(response_id, owner) is None:
             # Its end could not be written when it came; nobody makes it any more.
@@ -425,6 +429,9 @@ class Runs:
         services = self._services
         written = [piece async for piece in pieces(services.store, record.id, owner=left.owner)]
         self._in_background[left.owner] += 1
+        # Whoever looks for it before it is under way waits, and does not take it for one that nobody makes.
+        place = (left.owner, record.id)
+        resuming = self._resuming[place] = asyncio.Event()
 
         async def made() -> None:
             request = CreateRequest.parse(left.request)
@@ -442,10 +449,14 @@ class Runs:
                     )
                     run = Run(request, services, prepared)
                     run.reopen(len(written), written[-1].following if written else 0)
+                    self._runs[place] = run
+                    resuming.set()
                     await self._made(run)
             except Exception as error:  # the last frame of this task: what can no longer be made has failed
                 await self._end(services.store, record, left.owner, error)
             finally:
+                del self._resuming[place]
+                resuming.set()
                 self._in_background[left.owner] -= 1
 
         _logger.info("a background response is made again", response=record.id)
