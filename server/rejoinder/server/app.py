@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import anyio
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route, Router
@@ -23,6 +24,21 @@ from rejoinder.server.services import Services
 from rejoinder.server.sse import Pulse
 from rejoinder.server.stored import StoredResponses
 from rejoinder.server.sweeping import Sweeper
+
+
+class Rest(Convertor[str]):
+    """What is left of a path, whatever it is: `path` of the library stops at a line feed."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("rest", Rest())
 
 
 def build_app(services: Services, runs: Runs | None = None) -> ASGIApp:
@@ -65,10 +81,10 @@ def build_app(services: Services, runs: Runs | None = None) -> ASGIApp:
             Route("/v1/conversations/{conversation_id}", talks.delete, methods=["DELETE"]),
             Route("/v1/conversations/{conversation_id}/items", talks.add, methods=["POST"]),
             Route("/v1/conversations/{conversation_id}/items", talks.items, methods=["GET"]),
-            Route("/v1/conversations/{conversation_id}/items/{item_id:path}", talks.item, methods=["GET"]),
-            Route("/v1/conversations/{conversation_id}/items/{item_id:path}", talks.remove, methods=["DELETE"]),
+            Route("/v1/conversations/{conversation_id}/items/{item_id:rest}", talks.item, methods=["GET"]),
+            Route("/v1/conversations/{conversation_id}/items/{item_id:rest}", talks.remove, methods=["DELETE"]),
             Route("/v1/models", models.listed, methods=["GET"]),
-            Route("/v1/models/{model:path}", models.retrieve, methods=["GET"]),
+            Route("/v1/models/{model:rest}", models.retrieve, methods=["GET"]),
             Route("/health", health.report, methods=["GET"]),
         ],
         lifespan=lifespan,
