@@ -135,7 +135,7 @@ EXEC = ("exec", "--strict-config", "--skip-git-repo-check", "--disable", "plugin
 def test_the_profile_is_accepted_and_the_models_are_known_from_our_catalogue(
     stage: Stage, home: Path, keyed: bool
 ) -> None:
-    write(home / "config.toml", stage.url, model="second-model", keyed=keyed, serves=lambda _: True)
+    write(home / "config.toml", stage.url, model="second-model", keyed=keyed, websocket=False, serves=lambda _: True)
     done = codex(home, *EXEC, "-p", "rejoinder", "hello", **({"REJOINDER_API_KEY": "made-up"} if keyed else {}))
     assert done.returncode == 0, done.stderr
     assert "well heard" in done.stdout
@@ -151,7 +151,7 @@ def test_the_profile_is_accepted_and_the_models_are_known_from_our_catalogue(
 
 
 def test_the_catalogue_is_read_as_it_was_meant(stage: Stage, home: Path) -> None:
-    write(home / "config.toml", stage.url, model="first-model", keyed=False, serves=lambda _: True)
+    write(home / "config.toml", stage.url, model="first-model", keyed=False, websocket=False, serves=lambda _: True)
     done = codex(home, "debug", "models", "-c", 'model_provider="rejoinder"')
     models = json.loads(done.stdout)["models"]
     assert [model["slug"] for model in models] == ["first-model", "second-model"]
@@ -167,7 +167,7 @@ def test_without_the_profile_nothing_of_ours_is_selected_or_asked(stage: Stage, 
         return codex(home, "debug", "models", "--bundled").stdout
 
     before = bundled()
-    write(home / "config.toml", stage.url, model="first-model", keyed=True, serves=lambda _: True)
+    write(home / "config.toml", stage.url, model="first-model", keyed=True, websocket=False, serves=lambda _: True)
     done = codex(home, "doctor", "--json")
     assert bundled() == before
     assert json.loads(done.stdout)["checks"]["config.load"]["details"]["model provider"] == "openai"
@@ -175,7 +175,7 @@ def test_without_the_profile_nothing_of_ours_is_selected_or_asked(stage: Stage, 
 
 
 def test_the_doctor_finds_the_server_reachable(stage: Stage, home: Path) -> None:
-    write(home / "config.toml", stage.url, model="first-model", keyed=False, serves=lambda _: True)
+    write(home / "config.toml", stage.url, model="first-model", keyed=False, websocket=False, serves=lambda _: True)
     done = codex(home, "doctor", "--network-only", "--ascii", "-c", 'model_provider="rejoinder"')
     assert "0 fail" in done.stdout
     assert "active provider endpoints are reachable over HTTP" in done.stdout
@@ -184,14 +184,14 @@ def test_the_doctor_finds_the_server_reachable(stage: Stage, home: Path) -> None
 def test_an_entry_beside_other_providers_is_accepted_wherever_they_are_written(stage: Stage, home: Path) -> None:
     dotted = 'model_providers.a.name = "A"\nmodel_providers.a.base_url = "http://127.0.0.1:9/v1"\n[tui]\n'
     (home / "config.toml").write_text(dotted, encoding="utf-8")
-    write(home / "config.toml", stage.url, model="first-model", keyed=False, serves=lambda _: True)
+    write(home / "config.toml", stage.url, model="first-model", keyed=False, websocket=False, serves=lambda _: True)
     done = codex(home, *EXEC, "-p", "rejoinder", "hello")
     assert done.returncode == 0, done.stderr
     assert "well heard" in done.stdout
 
 
 def test_the_older_form_of_the_profile_is_what_codex_refuses(stage: Stage, home: Path) -> None:
-    write(home / "config.toml", stage.url, model="first-model", keyed=False, serves=lambda _: True)
+    write(home / "config.toml", stage.url, model="first-model", keyed=False, websocket=False, serves=lambda _: True)
     with (home / "config.toml").open("a", encoding="utf-8") as file:
         file.write('[profiles.rejoinder]\nmodel = "x"\n')
     done = codex(home, *EXEC, "-p", "rejoinder", "hello")

@@ -32,6 +32,7 @@ from rejoinder.server.assembly import assemble
 from rejoinder.server.runs import Runs
 from rejoinder.server.services import Services
 from rejoinder.server.settings import Settings, load
+from rejoinder.server.websocket_protocol import WebSocketProtocol
 from rejoinder.store import Backend, Change, DiskBackend, Store
 from rejoinder.wire.events import Event, encode
 from rejoinder.wire.request import CreateRequest
@@ -236,7 +237,16 @@ async def site(services: Services) -> AsyncIterator[Site]:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     runs = Runs(services)
-    server = _Server(uvicorn.Config(build_app(services, runs), access_log=False, log_config=None, ws="none"))
+    settings = services.settings.server
+    config = uvicorn.Config(
+        build_app(services, runs),
+        access_log=False,
+        log_config=None,
+        ws=WebSocketProtocol,
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=settings.websocket_compression,
+    )
+    server = _Server(config)
     serving = asyncio.create_task(server.serve([listener]))
     await server.up.wait()
     async with aiohttp.ClientSession() as client:

@@ -16,12 +16,16 @@ OPEN = {
     "base_url": URL,
     "model_catalog_url": f"{URL}/models",
     "wire_api": "responses",
+    "supports_websockets": True,
     "experimental_bearer_token": "none",
 }
 
 
-def edit(folder: Path, *, model: str = "demo", keyed: bool = False, serves: bool = True) -> Written:
-    return write(folder / "config.toml", URL, model=model, keyed=keyed, serves=lambda _: serves)
+def edit(
+    folder: Path, *, model: str = "demo", keyed: bool = False, websocket: bool = True, serves: bool = True
+) -> Written:
+    path = folder / "config.toml"
+    return write(path, URL, model=model, keyed=keyed, websocket=websocket, serves=lambda _: serves)
 
 
 def put(folder: Path, text: str) -> Path:
@@ -54,15 +58,26 @@ def test_the_catalogue_keeps_the_order_of_the_models_as_their_priority() -> None
 
 def test_the_entries_to_paste_are_those_that_are_written(tmp_path: Path) -> None:
     written = edit(tmp_path)
-    assert written.config.read_text(encoding="utf-8") == provider_entry(URL, keyed=False)
+    assert written.config.read_text(encoding="utf-8") == provider_entry(URL, keyed=False, websocket=True)
     assert written.profile.read_text(encoding="utf-8") == profile_entry("demo")
 
 
 def test_a_server_without_keys_gets_a_placeholder_and_one_with_keys_a_variable() -> None:
-    assert tomllib.loads(provider_entry(URL, keyed=False)) == {"model_providers": {"rejoinder": OPEN}}
-    keyed = tomllib.loads(provider_entry(URL, keyed=True))["model_providers"]["rejoinder"]
+    assert tomllib.loads(provider_entry(URL, keyed=False, websocket=True)) == {"model_providers": {"rejoinder": OPEN}}
+    keyed = tomllib.loads(provider_entry(URL, keyed=True, websocket=True))["model_providers"]["rejoinder"]
     assert keyed["env_key"] == "REJOINDER_API_KEY"
     assert "experimental_bearer_token" not in keyed
+
+
+def test_the_transport_is_the_one_the_server_takes_and_later_the_one_its_user_chose(tmp_path: Path) -> None:
+    assert "supports_websockets = false" in provider_entry(URL, keyed=False, websocket=False)
+    edit(tmp_path)
+    path = tmp_path / "config.toml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("supports_websockets = true", "supports_websockets = false")
+    )
+    assert not edit(tmp_path).changed
+    assert entry(tmp_path) == {**OPEN, "supports_websockets": False}
 
 
 @given(st.text())

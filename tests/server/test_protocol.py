@@ -2,12 +2,14 @@
 
 import asyncio
 import datetime
+import gc
 import ipaddress
 import json
 import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -348,6 +350,51 @@ def test_a_websocket_is_handed_on_and_outlives_the_clock() -> None:
         websocket.send("b")
         assert websocket.recv() == "b"
         assert running.connections == 1
+
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def test_nothing_is_left_behind_when_a_websocket_is_handed_on() -> None:
+    with serving() as running, running.connect() as connection:
+        until(lambda: running.connections == 1)
+        http = [weakref.ref(protocol) for protocol in running.server.server_state.connections]
+        connection.sendall(HANDSHAKE)
+        some(connection, b"101 Switching Protocols")
+        until(lambda: gc.collect() >= 0 and http[0]() is None)
+
+
+def test_a_frame_behind_the_handshake_is_refused_and_not_lost(running: Running) -> None:
+    before = len(running.app.asked)
+    status, told = error(running.ask(HANDSHAKE + b"\x81\x81\0\0\0\0a"))
+    assert status == 400
+    assert told["message"] == "A client must not send before its handshake is answered."
+    assert len(running.app.asked) == before
+
+
+def test_a_handshake_behind_an_unanswered_request_is_refused() -> None:
+    with serving() as running, running.connect() as connection:
+        connection.sendall(post("/echo"))
+        some(connection, b"}")
+        connection.sendall(post("/silent"))
+        assert running.app.begun.wait(PATIENCE)
+        connection.sendall(HANDSHAKE)
+        status, told = error(rest(connection))
+        assert status == 400
+        assert told["message"] == "A handshake was sent ahead of the answer to another request."
+        assert running.app.left.wait(PATIENCE)
+        assert running.app.asked == ["/echo", "/silent"]
+
+
+def test_a_handshake_may_follow_an_answered_request(running: Running) -> None:
+    with running.connect() as connection:
+        connection.sendall(post("/echo"))
+        some(connection, b"}")
+        connection.sendall(HANDSHAKE)
+        some(connection, b"101 Switching Protocols")
 
 
 def test_without_websockets_their_handshake_is_a_request() -> None:

@@ -151,7 +151,8 @@ def test_what_a_variable_replaces_is_not_judged() -> None:
 
 @pytest.mark.parametrize("name", ServerSettings.__struct_fields__)
 def test_every_setting_of_the_server_has_its_variable(name: str) -> None:
-    value = {"host": "127.0.0.7", "on_disconnect": "finish", "background_recovery": "continue"}.get(name, "17")
+    other = {"host": "127.0.0.7", "on_disconnect": "finish", "background_recovery": "continue"}
+    value = {**other, "websocket": "False", "websocket_compression": "True"}.get(name, "17")
     found = load(None, {f"REJOINDER_{name.upper()}": value})
     assert str(getattr(found.server, name)) in (value, f"{value}.0")
 

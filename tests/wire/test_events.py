@@ -159,6 +159,30 @@ EVERY_EVENT: list[tuple[Event, bytes]] = [
         b'{"type":"response.compaction.compacting","sequence_number":33,"item_id":"cmp_1","output_index":0}',
     ),
     (
+        events.SteerAccepted(3, events.Steer("steer_1", "resp_1")),
+        b'{"type":"response.steer.accepted","sequence_number":3,'
+        b'"steer":{"id":"steer_1","previous_response_id":"resp_1"}}',
+    ),
+    (
+        events.SteerPending(
+            9,
+            "waiting_for_required_input",
+            [{"type": "function_call_output", "call_id": "call_1"}],
+            events.Steer("steer_1", "resp_1"),
+        ),
+        b'{"type":"response.steer.pending","sequence_number":9,"reason":"waiting_for_required_input",'
+        b'"required_input":[{"type":"function_call_output","call_id":"call_1"}],'
+        b'"steer":{"id":"steer_1","previous_response_id":"resp_1"}}',
+    ),
+    (
+        events.SteerFailed(
+            0, events.SteerError("response_not_found", "No."), events.Unsteered(Raw(b'"more"'), "resp_1")
+        ),
+        b'{"type":"response.steer.failed","sequence_number":0,'
+        b'"error":{"type":"invalid_request_error","code":"response_not_found","message":"No."},'
+        b'"steer":{"input":"more","previous_response_id":"resp_1"}}',
+    ),
+    (
         events.Relayed(34, "response.new", b'{"type":"response.new", "sequence_number":34,"n":1.50}'),
         b'{"type":"response.new", "sequence_number":34,"n":1.50}',
     ),

@@ -275,7 +275,6 @@ def test_a_metadata_key_over_its_limit_is_refused() -> None:
 
 REFUSED: Mapping[str, tuple[object, str]] = {
     "prompt": ({"id": "pmpt_1"}, "prompt templates live at OpenAI and are not served here"),
-    "generate": (False, "a response without output is not served over HTTP"),
     "multi_agent": ({"enabled": True}, "multi-agent runs are not served here"),
 }
 
@@ -286,13 +285,27 @@ def test_what_would_change_the_meaning_and_is_not_served_is_refused_by_name(name
     assert refused(body(**{name: value})) == (f"Unsupported parameter: '{name}': {why}.", name, "unsupported_parameter")
 
 
-def test_a_request_that_only_warms_a_cache_is_refused() -> None:
-    message, param, code = refused(body(prompt_cache_options={"prewarm": True}))
-    assert (
-        message
-        == "Unsupported parameter: 'prompt_cache_options.prewarm': a response without output is not served here."
-    )
-    assert (param, code) == ("prompt_cache_options.prewarm", "unsupported_parameter")
+@pytest.mark.parametrize(
+    ("fields", "generates"),
+    [
+        ({}, True),
+        ({"generate": None}, True),
+        ({"generate": True, "prompt_cache_options": {"prewarm": False}}, True),
+        ({"generate": False}, False),
+        ({"prompt_cache_options": {"prewarm": True}}, False),
+        ({"generate": True, "prompt_cache_options": {"prewarm": True}}, False),
+    ],
+)
+def test_a_request_may_only_say_something_and_want_no_answer(fields: Mapping[str, object], generates: bool) -> None:
+    assert CreateRequest.parse(body(**fields)).generates is generates
+
+
+def test_what_makes_it_a_message_is_no_parameter_and_its_answer_is_a_stream() -> None:
+    sent = body(stream=False, type="response.create", stream_id="a", stream_options={"include_obfuscation": True})
+    read = CreateRequest.parse(sent, message=True)
+    assert {*read.raw} == {"model", "input"}
+    assert (read.ignored(), read.stream) == ([], True)
+    assert (CreateRequest.parse(sent).ignored(), CreateRequest.parse(sent).stream) == (["type", "stream_id"], False)
 
 
 def test_what_only_this_api_itself_has_is_refused_by_whoever_asks_another() -> None:

@@ -14,7 +14,7 @@ open side by side until the end: a provider may add to any of them, and text tha
 Only a call whose item comes whole is written as soon as something follows it, so that the output keeps the order.
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from typing import Literal, Protocol
 
@@ -22,8 +22,9 @@ import msgspec
 from msgspec import Raw
 
 from rejoinder.bridge.calls import CallWriter, CheckedCall, HeldCall, LeftOut, ServerSearch, not_matching, writer_for
-from rejoinder.bridge.errors import BrokenStream, UpstreamError
+from rejoinder.bridge.errors import BrokenStream, Steered, UpstreamError
 from rejoinder.bridge.grammar import Mode
+from rejoinder.bridge.pairing import unanswered
 from rejoinder.bridge.relayed import RelayedItem
 from rejoinder.bridge.toolbox import Toolbox
 from rejoinder.wire import events, responses
@@ -98,6 +99,7 @@ class Composer:
         self._hidden: list[Item] = []
         self._repaired = False
         self._rounds = 0
+        self._ends_early = False
         self.paused = False
         self.provider_id: str | None = None
         self.notes: list[str] = []
@@ -212,6 +214,7 @@ class Composer:
         self._close_reasoning("completed")
         self._close_message("completed")
         self._settle_calls()
+        self._between_items()
         self._calls[key] = self._writer(name, call_id)
 
     def _writer(self, name: str, call_id: str) -> CallWriter:
@@ -244,6 +247,7 @@ class Composer:
         self._close_reasoning("completed")
         self._close_message("completed")
         self._settle_calls()
+        self._between_items()
         item = responses.ImageCallItem(self.mint("ig"), "in_progress", None)
         index = self.open_item(item)
         for made in (events.ImageInProgress, events.ImageGenerating, events.ImageCompleted):
@@ -313,6 +317,7 @@ class Composer:
 
     def begin_relayed(self, item: RelayedItem) -> int:
         """The place in the output of an item that begins."""
+        self._between_items()
         place = self._next_index
         self._next_index += 1
         self._relayed[place] = item
@@ -428,6 +433,35 @@ class Composer:
         response.output = [self._done[index] for index in sorted(self._done)]
         self.emit(events.Incomplete(self.number(), encoded(response)))
 
+    def end_early(self) -> None:
+        """The client has said more: the answer is to end before its next item begins. Whoever reports one then gets
+        Steered. An answer that calls tools goes on to its end, as every call of it has to be there (websocket.md §7).
+        """
+        self._ends_early = True
+
+    def break_off(self, reason: str) -> None:
+        """The answer ends here, for a reason of the client's. What is not done by now is no part of it: it is not
+        reported as done either, so that the client has the same items as its next turn (codex.md §7, interrupt)."""
+        response = self.response
+        response.status = "incomplete"
+        response.incomplete_details = responses.IncompleteDetails(reason)
+        response.usage = self._spent if self._spent != _NOTHING else None
+        response.output = [self._done[index] for index in sorted(self._done)]
+        self.emit(events.Incomplete(self.number(), encoded(response)))
+
+    def register(self, *, at: int) -> None:
+        """Nothing was to be generated: the response is complete, and stands for what was said up to here."""
+        response = self.response
+        response.status = "completed"
+        response.usage = self._spent
+        response.completed_at = at
+        self.emit(events.Completed(self.number(), encoded(response)))
+
+    def take_back(self, drained: Sequence[events.Event]) -> None:
+        """The last events of the answer could not be told after all: all but the very last are reported again."""
+        self._events = [*drained[:-1], *self._events]
+        self._number -= 1
+
     def fail_unstored(self, message: str) -> None:
         """The answer is whole but could not be kept: a last event in the place of the one that was not sent."""
         self._number -= 1
@@ -461,15 +495,26 @@ class Composer:
         self._done[index] = item
         self.emit(events.ItemDone(self.number(), index, item))
 
+    def _between_items(self) -> None:
+        open_still = self._message or self._reasoning or self._calls or self._hosted or self._relayed
+        if self._ends_early and not open_still and not unanswered(self.said()):
+            raise Steered
+
+    def said(self) -> list[Item]:
+        """The items that are done, in the order of the output."""
+        return [Item.parse(_ENCODER.encode(self._done[index])) for index in sorted(self._done)]
+
     def _open_message(self) -> "_Message":
         self._close_reasoning("completed")
         self._settle_calls()
+        self._between_items()
         self._message = _Message(self)
         return self._message
 
     def _open_reasoning(self) -> "_Reasoning":
         self._close_message("completed")
         self._settle_calls()
+        self._between_items()
         self._reasoning = _Reasoning(self, self._raw)
         return self._reasoning
 
@@ -515,6 +560,7 @@ class Composer:
         self._close_reasoning("completed")
         self._close_message("completed")
         self._settle_calls()
+        self._between_items()
         self._hosted[key] = hosted
         hosted.begin()
 

@@ -1,6 +1,7 @@
 """What can go wrong between our items and a provider's protocol.
 
 BridgeError
+├── Steered             the client said more, and the answer ends where it can    no error to anybody
 ├── Unsupported         the client asked for what this dialect cannot say        400
 └── UpstreamError       the provider answered, and the answer is an error        its own status, mapped by the server
     └── BrokenStream    its bytes make no sense, or stop short                   502
@@ -9,6 +10,10 @@ BridgeError
 
 class BridgeError(Exception):
     """The root of this package's errors."""
+
+
+class Steered(BridgeError):
+    """Raised where the next item of an answer would begin, when it is to end before that (websocket.md §7)."""
 
 
 class Unsupported(BridgeError):

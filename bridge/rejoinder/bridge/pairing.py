@@ -1,10 +1,10 @@
 """Calls and their outputs find each other, or the request is refused before anybody is asked (semantics.md §1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 
 from rejoinder.bridge.turns import CALLS, OUTPUTS, call_id_of
 from rejoinder.wire.errors import BadRequest
@@ -69,6 +69,36 @@ def paired(past: Sequence[Item], coming: Sequence[Item]) -> Paired:
         cut = {id(item) for item in opened.values()}
         items = [item for item in items if id(item) not in cut]
     return Paired(items, said_now, seen)
+
+
+class _Asking(Struct):
+    """What is read of an item that may want something of the client."""
+
+    id: str | None = None
+    call_id: str | None = None
+    is_async: bool = field(default=False, name="async")
+
+
+_ASKING = msgspec.json.Decoder(_Asking)
+
+
+def unanswered(output: Iterable[Item]) -> list[dict[str, str]]:
+    """What a client has to send back before a conversation that ends with these items can go on: for each, the item
+    without its result (websocket.md §7). A call that need not be waited for is none of them (semantics.md §7)."""
+    wanted: list[dict[str, str]] = []
+    for item in output:
+        if item.type in CALLS or item.type in _ASKS:
+            asking = _ASKING.decode(item.raw)
+            if item.type == "mcp_approval_request" and asking.id is not None:
+                wanted.append({"type": "mcp_approval_response", "approval_request_id": asking.id})
+            elif (item.type == "computer_call" or call_id_of(item)) and asking.call_id and not asking.is_async:
+                answer = "tool_search_output" if item.type == "tool_search_call" else f"{item.type}_output"
+                wanted.append({"type": answer, "call_id": asking.call_id})
+    return wanted
+
+
+_ASKS = frozenset(("computer_call", "mcp_approval_request"))
+"""Items of a provider that speaks this API itself which want an answer, too."""
 
 
 def _was_cut(item: Item) -> bool:

@@ -1,4 +1,5 @@
-"""Streaming events (events.md §2 and §3). The same objects travel over SSE and over a WebSocket."""
+"""Streaming events (events.md §2 and §3). The same objects travel over SSE and over a WebSocket; those of steering are
+told over a WebSocket alone (websocket.md §7)."""
 
 import msgspec
 from msgspec import Raw, Struct
@@ -233,6 +234,47 @@ class ImageCompleted(_ItemProgress, tag="response.image_generation_call.complete
 
 class Compacting(_ItemProgress, tag="response.compaction.compacting"):
     pass
+
+
+class Steer(Struct, frozen=True):
+    """What a client said to a response under way, by the id it got here (websocket.md §7)."""
+
+    id: str
+    previous_response_id: str
+
+
+class Steering(Event, tag=""):
+    """What becomes of words said to a response under way."""
+
+
+class SteerAccepted(Steering, tag="response.steer.accepted"):
+    steer: Steer
+
+
+class SteerPending(Steering, tag="response.steer.pending"):
+    """`required_input` are items without their results: `{type, call_id}`."""
+
+    reason: str
+    required_input: list[dict[str, str]]
+    steer: Steer
+
+
+class SteerError(Struct, frozen=True, tag_field="type", tag="invalid_request_error"):
+    code: str
+    message: str
+
+
+class Unsteered(Struct, frozen=True, omit_defaults=True):
+    """What did not become part of a response, as the client sent it; without an id where it never got one."""
+
+    input: Raw
+    previous_response_id: str
+    id: str | None = None
+
+
+class SteerFailed(Steering, tag="response.steer.failed"):
+    error: SteerError
+    steer: Unsteered
 
 
 class Relayed(Event, tag=""):

@@ -135,6 +135,9 @@ _NATIVE = {
 }
 """The same, where only a provider that speaks this API itself can have it."""
 
+_OF_A_MESSAGE = frozenset(("type", "stream_id", "stream", "stream_options"))
+"""Members of a `response.create` message that are no parameters of a response (websocket.md §2)."""
+
 _WITHOUT_EFFECT = ("access_programs", "image")
 
 
@@ -142,7 +145,8 @@ class CreateRequest:
     """A create call that passed every check that needs no provider and no history.
 
     `fields` are the typed parameters, `raw` all of them as they came, `input` the items in the order given, `tools` and
-    `tool_choice` the parsed declarations, `conversation` the id of the one it is a turn of.
+    `tool_choice` the parsed declarations, `conversation` the id of the one it is a turn of. `generates`: whether a
+    model is to answer; else the response only stands for what was said (websocket.md §2, warm-up).
     """
 
     def __init__(self, fields: CreateFields, raw: dict[str, Raw], items: list[Item]) -> None:
@@ -170,18 +174,29 @@ class CreateRequest:
     def store(self) -> bool:
         return self.fields.store is not False
 
+    @property
+    def generates(self) -> bool:
+        options = self.fields.prompt_cache_options
+        return self.fields.generate is not False and not (options is not None and options.prewarm)
+
     @cached_property
     def include(self) -> frozenset[str]:
         return frozenset(self.fields.include or ())
 
     @classmethod
-    def parse(cls, body: bytes) -> "CreateRequest":
-        """Read a body. Raises BadRequest naming the parameter that is wrong, missing or not served."""
+    def parse(cls, body: bytes, *, message: bool = False) -> "CreateRequest":
+        """Read a body, or a `response.create` message, whose answer is a stream whatever it says.
+
+        Raises BadRequest naming the parameter that is wrong, missing or not served.
+        """
         try:
             keys = _KEYS.decode(body)
             fields = _FIELDS.decode(body)
         except msgspec.MsgspecError as error:
             raise bad_request(error) from error
+        if message:
+            keys = {name: value for name, value in keys.items() if name not in _OF_A_MESSAGE}
+            fields = msgspec.structs.replace(fields, stream=True)
         _refuse(fields)
         if fields.model is None:
             raise BadRequest("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
@@ -197,7 +212,7 @@ class CreateRequest:
         """
         for name, why in _NATIVE.items():
             if given(getattr(self.fields, name)):
-                raise _unsupported(name, why)
+                raise unsupported(name, why)
         return [*_unknown(self.raw), *(name for name in _WITHOUT_EFFECT if given(getattr(self.fields, name)))]
 
 
@@ -219,13 +234,9 @@ def _unknown(keys: dict[str, Raw]) -> list[str]:
 def _refuse(fields: CreateFields) -> None:
     for name, why in REFUSED.items():
         if given(getattr(fields, name)):
-            raise _unsupported(name, why)
-    if fields.generate is False:
-        raise _unsupported("generate", "a response without output is not served over HTTP")
-    if fields.prompt_cache_options is not None and fields.prompt_cache_options.prewarm:
-        raise _unsupported("prompt_cache_options.prewarm", "a response without output is not served here")
+            raise unsupported(name, why)
     if fields.multi_agent is not None and fields.multi_agent.enabled:
-        raise _unsupported("multi_agent", "multi-agent runs are not served here")
+        raise unsupported("multi_agent", "multi-agent runs are not served here")
 
 
 class _ConversationRef(Struct, frozen=True):
@@ -252,7 +263,8 @@ def _conversation(fields: CreateFields) -> str | None:
     return named if isinstance(named, str) else named.id
 
 
-def _unsupported(name: str, why: str) -> BadRequest:
+def unsupported(name: str, why: str) -> BadRequest:
+    """The error for a parameter that asks for something nobody has here."""
     return BadRequest(f"Unsupported parameter: '{name}': {why}.", param=name, code="unsupported_parameter")
 
 

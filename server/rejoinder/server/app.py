@@ -7,7 +7,7 @@ import anyio
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route, Router
+from starlette.routing import Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rejoinder.server.access import Access, Keys
@@ -24,6 +24,7 @@ from rejoinder.server.services import Services
 from rejoinder.server.sse import Pulse
 from rejoinder.server.stored import StoredResponses
 from rejoinder.server.sweeping import Sweeper
+from rejoinder.server.websocket import NoSocket, ResponsesSocket
 
 
 class Rest(Convertor[str]):
@@ -69,6 +70,8 @@ def build_app(services: Services, runs: Runs | None = None) -> ASGIApp:
         routes=[
             *docs(),
             Route("/v1/responses", CreateResponse(services, pulse, runs), methods=["POST"]),
+            WebSocketRoute("/v1/responses", ResponsesSocket(services, pulse)),
+            WebSocketRoute("/{path:rest}", NoSocket()),
             Route("/v1/responses/input_tokens", CountTokens(services), methods=["POST"]),
             Route("/v1/responses/compact", CompactConversation(services), methods=["POST"]),
             Route("/v1/responses/{response_id}", stored.retrieve, methods=["GET"]),

@@ -16,7 +16,8 @@ NO_MODEL = "MODEL"
 def banner(settings: Settings) -> str:
     """The start-up output: where, what and why, and what to paste into clients."""
     server, model = settings.server, example(settings)
-    url = address(server)
+    url, keyed = address(server), bool(settings.keys)
+    provider = codex.provider_entry(url, keyed=keyed, websocket=server.websocket)
     return "\n".join(
         [
             f"rejoinder {version('rejoinder')} at {url}",
@@ -25,10 +26,10 @@ def banner(settings: Settings) -> str:
             "",
             report(settings),
             f"Codex: run `rejoinder codex --write --base-url {url}` once, then `codex -p rejoinder`; or paste",
-            _indented(f"# ~/.codex/config.toml\n{codex.provider_entry(url, keyed=bool(settings.keys))}"),
+            _indented(f"# ~/.codex/config.toml\n{provider}"),
             _indented(f"# ~/.codex/{codex.NAME}.config.toml\n{codex.profile_entry(model)}"),
             "OpenAI Python SDK:",
-            _indented(_python(url, model, keyed=bool(settings.keys))),
+            _indented(_python(url, model, keyed=keyed)),
         ]
     )
 

@@ -8,7 +8,9 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import accumulate
+from typing import TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -19,6 +21,12 @@ from starlette.types import Receive
 
 from rejoinder.server.errors import ApiError, InvalidRequest, TooLarge, TooSlow, UnsupportedCoding
 from rejoinder.wire.errors import BadRequest, bad_request
+from rejoinder.wire.request import CreateRequest
+
+T = TypeVar("T")
+
+_LARGE = 2**20
+"""Bytes from which a body is read in a thread."""
 
 _GRACE = 5.0
 """Seconds before the slowest rate allowed is asked for: a client may wait that long for our `100 Continue`."""
@@ -54,6 +62,21 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], *,
             # collector comes by. For the same reason no thread raises here.
             raise type(refusal)(str(refusal))
     return b"".join(inflation.pieces)
+
+
+async def check(body: bytes) -> None:
+    """`check_json`, without holding up everybody else on the loop. Raises BadRequest."""
+    await _apart(body, check_json)
+
+
+async def read_request(body: bytes, *, message: bool = False) -> CreateRequest:
+    """The create call in a body, or a message, that was checked. Raises BadRequest."""
+    return await _apart(body, partial(CreateRequest.parse, message=message))
+
+
+async def _apart(body: bytes, work: Callable[[bytes], T]) -> T:
+    """Reading a large body takes long enough to be felt by everybody else on the loop."""
+    return work(body) if len(body) < _LARGE else await anyio.to_thread.run_sync(work, body)
 
 
 def check_json(body: bytes) -> None:

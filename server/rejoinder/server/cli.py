@@ -126,13 +126,13 @@ def codex(
         _refuse(f"no upstream serves '{chosen}'; `rejoinder check` lists what is there")
     home = Path(os.environ.get("CODEX_HOME") or Path.home() / ".codex")
     path = codex_config or home / "config.toml"
-    keyed = bool(settings.keys)
+    keyed, websocket = bool(settings.keys), settings.server.websocket
     if not writing:
-        click.echo(f"# {path}\n{provider_entry(url, keyed=keyed)}")
+        click.echo(f"# {path}\n{provider_entry(url, keyed=keyed, websocket=websocket)}")
         click.echo(f"# {path.with_name('rejoinder.config.toml')}\n{profile_entry(chosen)}")
     else:
         try:
-            written = write(path, url, model=chosen, keyed=keyed, serves=routes.serves)
+            written = write(path, url, model=chosen, keyed=keyed, websocket=websocket, serves=routes.serves)
         except CodexError as exc:
             _refuse(str(exc))
         said = "wrote" if written.changed else "nothing to change in"

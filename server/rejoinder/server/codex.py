@@ -108,9 +108,11 @@ def catalogue(models: Iterable[str]) -> tuple[CatalogueEntry, ...]:
     )
 
 
-def provider_entry(base_url: str, *, keyed: bool) -> str:
-    """The table for `config.toml`. `keyed`: the server wants a key, which Codex reads from REJOINDER_API_KEY."""
-    *lines, credential = (f"{key} = {_quoted(value)}" for key, value in _provider(base_url, keyed=keyed).items())
+def provider_entry(base_url: str, *, keyed: bool, websocket: bool) -> str:
+    """The table for `config.toml`. `keyed`: the server wants a key, which Codex reads from REJOINDER_API_KEY;
+    `websocket`: it takes the transport Codex prefers."""
+    entry = _provider(base_url, keyed=keyed, websocket=websocket)
+    *lines, credential = (f"{key} = {_value(value)}" for key, value in entry.items())
     why = (
         [] if keyed else ["# The server wants no key, but Codex asks for the models only if it has something to send."]
     )
@@ -119,10 +121,12 @@ def provider_entry(base_url: str, *, keyed: bool) -> str:
 
 def profile_entry(model: str) -> str:
     """The content of `rejoinder.config.toml`."""
-    return f"model_provider = {_quoted(NAME)}\nmodel = {_quoted(model)}\n"
+    return f"model_provider = {_value(NAME)}\nmodel = {_value(model)}\n"
 
 
-def write(path: Path, base_url: str, *, model: str, keyed: bool, serves: Callable[[str], bool]) -> Written:
+def write(
+    path: Path, base_url: str, *, model: str, keyed: bool, websocket: bool, serves: Callable[[str], bool]
+) -> Written:
     """Put the provider into the `config.toml` at `path` and the profile beside it; nothing else is touched.
 
     Doing it again changes nothing. Settings the user added to either entry stay, and so does another model in the
@@ -131,7 +135,7 @@ def write(path: Path, base_url: str, *, model: str, keyed: bool, serves: Callabl
     """
     profile_path = path.with_name(f"{NAME}.config.toml")
     before, profile_before = _text(path), _text(profile_path)
-    after = _with_provider(path, before, base_url, keyed=keyed)
+    after = _with_provider(path, before, base_url, keyed=keyed, websocket=websocket)
     profile_after = _with_selection(profile_path, profile_before, model, serves)
     for file, old, new in ((path, before, after), (profile_path, profile_before, profile_after)):
         if new != old:
@@ -139,7 +143,7 @@ def write(path: Path, base_url: str, *, model: str, keyed: bool, serves: Callabl
     return Written(path, profile_path, (before, profile_before) != (after, profile_after))
 
 
-def _with_provider(path: Path, text: str, base_url: str, *, keyed: bool) -> str:
+def _with_provider(path: Path, text: str, base_url: str, *, keyed: bool, websocket: bool) -> str:
     document = _document(path, text)
     _refuse_older_form(path, document.unwrap())
     providers = document.get("model_providers", {})
@@ -147,11 +151,14 @@ def _with_provider(path: Path, text: str, base_url: str, *, keyed: bool) -> str:
         entry = providers[NAME]
         if not isinstance(entry, MutableMapping):
             raise CodexError(f"{path}: expected [model_providers.{NAME}] to be a table, so nothing was changed")
-        _fill(entry, _provider(base_url, keyed=keyed))
+        wanted = _provider(base_url, keyed=keyed, websocket=websocket)
+        if "supports_websockets" in entry:
+            del wanted["supports_websockets"]  # a way to the server that its user chose, as a proxy may want it
+        _fill(entry, wanted)
         after = document.as_string()
     else:
         # A header at the end is right wherever the other providers are, and leaves every byte before it alone.
-        after = _joined(text, provider_entry(base_url, keyed=keyed))
+        after = _joined(text, provider_entry(base_url, keyed=keyed, websocket=websocket))
     _refuse_collateral(path, text, after, _without_provider)
     return after
 
@@ -165,20 +172,21 @@ def _with_selection(path: Path, text: str, model: str, serves: Callable[[str], b
     return after
 
 
-def _provider(base_url: str, *, keyed: bool) -> dict[str, str]:
+def _provider(base_url: str, *, keyed: bool, websocket: bool) -> dict[str, str | bool]:
     # Not called "OpenAI": that name switches on remote compaction and more (codex.md §8).
     return {
         "name": "Rejoinder",
         "base_url": base_url,
         "model_catalog_url": f"{base_url}/models",
         "wire_api": "responses",
+        "supports_websockets": websocket,
         **({"env_key": API_KEY_ENV} if keyed else {"experimental_bearer_token": PLACEHOLDER}),
     }
 
 
-def _quoted(text: str) -> str:
-    """A TOML string: JSON's escapes are TOML's."""
-    return msgspec.json.encode(text).decode()
+def _value(value: str | bool) -> str:
+    """A TOML value: JSON's escapes are TOML's, and so are its booleans."""
+    return msgspec.json.encode(value).decode()
 
 
 def _text(path: Path) -> str:
@@ -212,7 +220,7 @@ def _refuse_older_form(path: Path, config: Mapping[str, object]) -> None:
         )
 
 
-def _fill(table: MutableMapping[str, object], wanted: Mapping[str, str]) -> None:
+def _fill(table: MutableMapping[str, object], wanted: Mapping[str, str | bool]) -> None:
     """Set what differs and drop the credential that is not wanted; what else is there belongs to the user."""
     for key in ("env_key", "experimental_bearer_token"):
         if key in table and key not in wanted:

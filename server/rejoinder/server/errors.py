@@ -10,6 +10,7 @@ ApiError                  carries everything the envelope and the status line ne
 ├── TooLarge              the body, before or after inflation, is over the limit             413
 ├── UnsupportedCoding     a content-encoding or charset we do not read                       415
 ├── KeyReused             an idempotency key came with two different bodies                  422
+├── UpgradeRefused        WebSocket mode is switched off                                     426
 ├── TooMany               this owner has as much under way as one may have                   429
 ├── HeadTooLarge          the request line and headers are over their limits                 431
 ├── Unavailable           we cannot take this now: draining, or the store is not healthy     503
@@ -106,6 +107,17 @@ class KeyReused(ApiError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, param="Idempotency-Key", code="idempotency_key_reused")
+
+
+class UpgradeRefused(ApiError):
+    """Raised when a client wants a WebSocket and there is none: the one refusal that makes Codex use HTTP without a
+    word (codex.md §7)."""
+
+    status = 426
+    type = "invalid_request_error"
+
+    def __init__(self) -> None:
+        super().__init__("WebSocket mode is switched off on this server. Send the same request with POST.")
 
 
 class TooMany(ApiError):

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
-import anyio.to_thread
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rejoinder.server.access import owner_of
-from rejoinder.server.body import check_json, read_body
+from rejoinder.server.body import check, read_body, read_request
 from rejoinder.server.compacting import compact, compaction_of
 from rejoinder.server.counting import COUNTED_BY, count
 from rejoinder.server.envelope import from_codex
@@ -19,10 +18,7 @@ from rejoinder.server.replies import json
 from rejoinder.server.runs import Runs, Told
 from rejoinder.server.services import Services
 from rejoinder.server.sse import Pulse, StreamedTurn, present, while_connected
-from rejoinder.wire.request import CreateRequest
-
-_LARGE = 2**20
-"""Bytes from which reading a body takes long enough to be felt by everybody else on the loop."""
+from rejoinder.wire.request import CreateRequest, unsupported
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -33,12 +29,11 @@ async def _body(receive: Receive, scope: Scope, services: Services) -> bytes:
 
 
 async def _request(body: bytes) -> CreateRequest:
-    return _parsed(body) if len(body) < _LARGE else await anyio.to_thread.run_sync(_parsed, body)
-
-
-def _parsed(body: bytes) -> CreateRequest:
-    check_json(body)
-    return CreateRequest.parse(body)
+    await check(body)
+    request = await read_request(body)
+    if request.fields.generate is False:
+        raise unsupported("generate", "a response without output is served over a WebSocket alone")
+    return request
 
 
 class CreateResponse:

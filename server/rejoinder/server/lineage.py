@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -24,27 +24,39 @@ _READABLE = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """`conversation` is all of it, paired, references resolved; `records` are what it continues, oldest first."""
+    """`conversation` is all of it, paired, references resolved; `records` are what it continues, oldest first.
+    `is_local`: the last of them is in no store."""
 
     conversation: Paired
     records: Sequence[Record]
+    is_local: bool = False
 
 
-async def lineage(request: CreateRequest, store: Store, *, owner: str) -> Lineage:
-    """Load what the request continues.
+Local = Mapping[str, Sequence[Record]]
+"""Responses that are in no store and can be continued all the same: for each its records, oldest first, itself last
+(websocket.md §5)."""
+
+NOWHERE: Local = {}
+
+
+async def lineage(request: CreateRequest, store: Store, *, owner: str, local: Local = NOWHERE) -> Lineage:
+    """Load what the request continues, from the store or from what is `local`.
 
     Raises InvalidRequest when the previous response is unknown, deleted, foreign or not a finished one (all of them
     the same 400, reliability.md F16 and S3), and when calls and outputs do not pair; NotFound for such a conversation.
     """
     previous = request.fields.previous_response_id
     records: Sequence[Record] = ()
-    if previous is not None:
+    is_local = previous is not None and previous in local
+    if previous is not None and is_local:
+        records = local[previous]
+    elif previous is not None:
         records = await _past(previous, store, owner)
     elif request.conversation is not None:
         records = await said_in(request.conversation, store, owner=owner)
     past = [item for record in records for item in _items(record)]
     coming = [await _resolved(item, f"input[{index}]", past, store, owner) for index, item in enumerate(request.input)]
-    return Lineage(paired(past, coming), records)
+    return Lineage(paired(past, coming), records, is_local)
 
 
 async def _past(previous: str, store: Store, owner: str) -> Sequence[Record]:
@@ -98,9 +110,8 @@ _parsed: WeakKeyDictionary[Record, tuple[Item, ...]] = WeakKeyDictionary()
 def _items(record: Record) -> tuple[Item, ...]:
     items = _parsed.get(record)
     if items is None:
-        added = record.added.ljust(len(record.input), b"\0")
         items = (
-            *(_as_sent(Item.parse(raw), flags) for raw, flags in zip(record.input, added, strict=True)),
+            *(_as_sent(Item.parse(raw), flags) for raw, flags in zip(record.input, record.flags, strict=True)),
             *(Item.parse(raw) for raw in record.output),
         )
         _parsed[record] = items

@@ -201,7 +201,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _upgrade(self, rest: bytes) -> None:
         if self._should_upgrade():
-            self.handle_websocket_upgrade()
+            self._become_websocket(rest)
             return
         # A server may ignore Upgrade (RFC 9110 §7.8) and answer as usual. httptools does not: it takes what follows,
         # the body of every POST of a client that offers h2c, for the other protocol. So it reads the head again
@@ -211,6 +211,16 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
+    def _become_websocket(self, rest: bytes) -> None:
+        if rest:
+            # RFC 6455 §4.1. uvicorn would drop them, and its WebSocket would take them for frames before its 101.
+            self._refuse(InvalidRequest("A client must not send before its handshake is answered."))
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._refuse(InvalidRequest("A handshake was sent ahead of the answer to another request."))
+        else:
+            self._stop_clock()
+            self.handle_websocket_upgrade()
 
     def _refuse(self, error: ApiError) -> None:
         """Answers for the application, which has not been asked or has not answered, and closes."""

@@ -30,6 +30,10 @@ class Cancelled(Exception):
     """Raised inside a turn that nobody wants any more: it was cancelled, or deleted, or its client left."""
 
 
+class Interrupted(Exception):
+    """Raised inside a turn whose client wants no more of the answer, and goes on from what there is (codex.md §7)."""
+
+
 class Stop:
     """Ends one turn from outside, wherever it waits for its provider. The first reason given is the one it ends by."""
 

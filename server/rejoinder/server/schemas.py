@@ -17,7 +17,7 @@ from rejoinder.server.conversation_types import MAX_ADDED, CompactedResponse, Co
 from rejoinder.server.listing import MAX_LIMIT, ItemList, Page
 from rejoinder.wire import events, items, responses, tools
 from rejoinder.wire.formats import TextFormat
-from rejoinder.wire.request import MAX_ITEMS, REFUSED, CacheOptions, CreateFields, MultiAgent
+from rejoinder.wire.request import MAX_ITEMS, REFUSED, CreateFields, MultiAgent
 
 Schema: TypeAlias = Mapping[str, object]
 
@@ -64,9 +64,8 @@ _FIELDS: Mapping[tuple[type[Struct], str], Schema] = {
     (CreateFields, "access_programs"): _ANY,
     (CreateFields, "image"): _ANY,
     (CreateFields, "client_metadata"): {"type": ["object", "null"]},
-    (CreateFields, "generate"): {"enum": [True, None]},
+    (CreateFields, "generate"): {"enum": [True, None], "description": "A WebSocket takes `false`, too."},
     **{(CreateFields, name): {"type": "null", "description": f"Not served: {why}."} for name, why in REFUSED.items()},
-    (CacheOptions, "prewarm"): {"enum": [False, None]},
     (MultiAgent, "enabled"): {"const": False},
     (TextFormat, "schema"): {"description": "A JSON schema."},
     (tools.FunctionTool, "parameters"): {"description": "A JSON schema, or null for none."},
@@ -316,11 +315,12 @@ def _by_view(views: Views) -> dict[type[Struct], list[str]]:
 
 
 def _told(event: type[events.Event]) -> Iterator[type[events.Event]]:
-    """The kinds of an event that have a type of their own."""
+    """The kinds of an event that have a type of their own, and are told over HTTP."""
     for kind in event.__subclasses__():
         if kind.__struct_config__.tag:
             yield kind
-        yield from _told(kind)
+        if kind is not events.Steering:
+            yield from _told(kind)
 
 
 _NOTE = re.compile(r"\s*\([^()]*\.md[^()]*\)")

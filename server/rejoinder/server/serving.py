@@ -14,6 +14,7 @@ from rejoinder.server.assembly import assemble
 from rejoinder.server.protocol import Limits, bounded_protocol
 from rejoinder.server.services import Services
 from rejoinder.server.settings import Settings
+from rejoinder.server.websocket_protocol import WebSocketProtocol
 
 LAST_WORDS = 5.0
 """Seconds ended turns have to tell their clients so."""
@@ -66,7 +67,9 @@ def serve(settings: Settings) -> None:
         host=server.host,
         port=server.port,
         http=bounded_protocol(Limits(header_timeout=server.header_timeout, connections=server.max_connections)),
-        ws="none",
+        ws=WebSocketProtocol,
+        ws_max_size=server.max_body_bytes,
+        ws_per_message_deflate=server.websocket_compression,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         backlog=2048,
         access_log=False,

@@ -89,6 +89,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     background_recovery: Literal["fail", "continue"] = "fail"
     """What becomes of a background response that a crash interrupted before anything of its answer was told."""
 
+    websocket: bool = True
+    websocket_compression: bool = False
+    """permessage-deflate, for clients that offer it: a third more processor time a message, and 40 KB a connection."""
+
+    websocket_lifetime: Seconds = 3600.0
+    """How long a connection takes new requests (websocket.md §9)."""
+
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A key that clients may use. `sha256` is the lower-case hex digest of it; not even that is ever shown (S1)."""

@@ -9,10 +9,8 @@ client waiting depends on the client.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-import msgspec
-from msgspec import Raw
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import AppStatus
 from starlette.requests import ClientDisconnect
@@ -25,9 +23,9 @@ from rejoinder.server.envelope import failure
 from rejoinder.server.notes import headers
 from rejoinder.server.services import Services
 from rejoinder.server.timers import after
+from rejoinder.server.whole import whole
 from rejoinder.wire import sse
-from rejoinder.wire.events import TERMINAL, Event, Failed, Incomplete, ItemDone, Relayed
-from rejoinder.wire.items import Head
+from rejoinder.wire.events import TERMINAL, Event
 from rejoinder.wire.request import CreateRequest
 
 T = TypeVar("T")
@@ -52,11 +50,18 @@ HIGH_WATER = 64 * 1024
 """Bytes that may wait for a client before the upstream is no longer read."""
 
 
+class Beating(Protocol):
+    """Something that has to be looked at now and then."""
+
+    def beat(self, now: float) -> None:
+        """`now` is the loop's own time, in seconds."""
+
+
 class Pulse:
     """One timer for all streams: keeps waiting clients waiting, and cuts those that stopped reading."""
 
     def __init__(self) -> None:
-        self._streams: set[Stream] = set()
+        self._streams: set[Beating] = set()
 
     async def run(self) -> None:
         while True:
@@ -65,10 +70,10 @@ class Pulse:
             for stream in list(self._streams):
                 stream.beat(now)
 
-    def add(self, stream: "Stream") -> None:
+    def add(self, stream: Beating) -> None:
         self._streams.add(stream)
 
-    def remove(self, stream: "Stream") -> None:
+    def remove(self, stream: Beating) -> None:
         self._streams.discard(stream)
 
 
@@ -200,7 +205,7 @@ class Stream:
             self._add(self._framed(events))
 
     def _framed(self, events: Sequence[Event]) -> bytes:
-        told = _whole(events) if self._codex else events
+        told = whole(events) if self._codex else events
         return b"".join([sse.frame(event) for event in told])
 
     def _add(self, data: bytes) -> None:
@@ -211,38 +216,6 @@ class Stream:
         self._pending.append(data)
         self._size += len(data)
         self._ready.set()
-
-
-def _whole(events: Sequence[Event]) -> Sequence[Event]:
-    """The events for Codex: what was closed only because the answer broke off is not reported as done.
-
-    Codex acts on every item that is done, whatever its status (codex.md §5): it would run the first half of a program,
-    and ask again with half a message in its history. What was never done it forgets, as after a dropped stream. Text
-    at an output limit is kept: there the turn ends, with what was said so far.
-    """
-    match events[-1]:
-        case Failed():
-            return [event for event in events if _done(event) is None]
-        case Incomplete():
-            return [event for event in events if _done(event) in (None, "message", "reasoning")]
-        case _:
-            return events
-
-
-def _done(event: Event) -> str | None:
-    """The type of the item an event says is done."""
-    match event:
-        case ItemDone(item=item):
-            tag = item.__struct_config__.tag
-            assert isinstance(tag, str)
-            return tag
-        case Relayed(item=Raw() as raw):
-            return _HEAD.decode(raw).type
-        case _:
-            return None
-
-
-_HEAD = msgspec.json.Decoder(Head)
 
 
 class StreamedTurn:

@@ -26,16 +26,16 @@ from rejoinder.bridge.compaction import (
 from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.dialect import NOBODY, Identity, Prompt, Reader
 from rejoinder.bridge.echo import echo
-from rejoinder.bridge.errors import UpstreamError
+from rejoinder.bridge.errors import Steered, UpstreamError
 from rejoinder.bridge.losses import Loss
 from rejoinder.bridge.truncation import shortened
 from rejoinder.server.attempts import Attempts
 from rejoinder.server.envelope import failure, public
 from rejoinder.server.errors import StoreFailed
 from rejoinder.server.ids import Ids
-from rejoinder.server.lineage import lineage
+from rejoinder.server.lineage import NOWHERE, Lineage, Local, lineage
 from rejoinder.server.prompting import Place, kept_by, prompt_of, toolbox_of
-from rejoinder.server.running import Cancelled, Stop, Waiting
+from rejoinder.server.running import Cancelled, Interrupted, Stop, Waiting
 from rejoinder.server.services import Provider, Services
 from rejoinder.server.timers import after
 from rejoinder.server.upstream import whole
@@ -130,16 +130,17 @@ async def prepare(
     stop: Stop,
     kept: bool = False,
     begun: Begun | None = None,
+    local: Local = NOWHERE,
 ) -> "Turn":
     """Everything up to the moment the provider is asked; whatever is wrong with the request is found here.
 
     `kept` says that the turn is kept in some way though the request does not want it stored, `begun` what response it
-    is if that exists already.
+    is if that exists already, `local` what can be continued beside what is stored.
     """
     services.condition.admit(store=request.store)
     route = services.routes.find(request.model)
     provider = services.providers[route.upstream.name]
-    said = await lineage(request, services.store, owner=owner)
+    said = await lineage(request, services.store, owner=owner, local=local)
     ids = Ids(services.random) if begun is None else Ids.of(begun.id)
     place = Place(services, provider, provider.issuer(route.model), owner, ids, stop)
     keeps = request.store or kept or provider.dialect.native
@@ -150,13 +151,12 @@ async def prepare(
     outcome = Outcome(response.id, prompt.notes, prompt.losses)
     out = place.composer(prompt, response, said.conversation.call_ids, raw=provider.shows_raw_reasoning)
     attempts = Attempts(services.settings.server.retries, services.settings.server.retry_budget)
-    parent = said.records[-1].id if said.records else None
-    return Turn(prompt, place, out, outcome, inputs, attempts, parent)
+    return Turn(prompt, place, out, outcome, inputs, attempts, said)
 
 
 @dataclass(slots=True)
 class Turn:
-    """A turn that can be answered. `inputs` are its own items as they are kept, `parent` is the record it continues."""
+    """A turn that can be answered. `inputs` are its own items as they are kept, `said` is what it continues."""
 
     prompt: Prompt
     place: Place
@@ -164,7 +164,7 @@ class Turn:
     outcome: Outcome
     inputs: Sequence[Kept]
     attempts: Attempts
-    parent: str | None
+    said: Lineage
 
     async def answer(self, sink: Sink, keep: Keep | None, *, ready: Awaitable[None] | None = None) -> Outcome:
         """Ask the provider once it is `ready`, tell the sink, and keep what came of it before its end is told."""
@@ -177,6 +177,8 @@ class Turn:
             if keep is None or not out.has_started:
                 raise
             out.cancel()
+        except (Interrupted, Steered) as end:
+            out.break_off("steered" if isinstance(end, Steered) else "interrupted")
         except (UpstreamError, BadFrame) as error:
             if isinstance(error, UpstreamError):
                 error.upstream = provider.name
@@ -189,7 +191,11 @@ class Turn:
         prompt.losses[:] = dict.fromkeys(prompt.losses)
         events = out.drain()
         if keep is not None:
-            events = await self._kept(events, sink, keep)
+            try:
+                events = await self._kept(events, sink, keep)
+            except Exception:
+                out.take_back(events)  # whoever answers for it goes on from there
+                raise
         last = events[-1]
         assert isinstance(last, Lifecycle)
         outcome.response = last.response
@@ -219,22 +225,40 @@ class Turn:
         status = out.response.status
         # What fails in a conversation is no part of it (semantics.md §4): it has no place there, then or later.
         apart = prompt.request.conversation is not None and status not in ("completed", "incomplete")
+        before, parent = self._before()
+        added = [flags for record in before for flags in (*record.flags, *bytes(len(record.output)))]
         return Record(
             id=out.response.id,
-            parent=None if apart else self.parent,
+            parent=None if apart else parent,
             created_at=out.response.created_at,
             status=status,
             response=bytes(response),
-            input=[one.raw for one in self.inputs],
+            input=[
+                *(item for record in before for item in (*record.input, *record.output)),
+                *(one.raw for one in self.inputs),
+            ],
             output=[_ENCODER.encode(item) for item in out.response.output],
             model=prompt.model,
             upstream=self.place.provider.name,
             upstream_id=out.provider_id or "",
-            added=bytes(one.added for one in self.inputs),
+            added=bytes((*added, *(one.added for one in self.inputs))),
             identity=_named(prompt.identity),
             attempts=tuple(self.attempts.failed),
             background=prompt.request.background,
         )
+
+    def _before(self) -> tuple[Sequence[Record], str | None]:
+        """What the record has to hold of the turns before it, and the one it can refer to instead.
+
+        A response that is stored and continues one that is not holds the whole conversation itself: what it builds on
+        is gone with the connection, and a continuation replays every ancestor (reliability.md P4).
+        """
+        records = self.said.records
+        if not records:
+            return (), None
+        if self.said.is_local and self.prompt.request.store:
+            return records, None
+        return (), records[-1].id
 
     async def _kept(self, events: list[Event], sink: Sink, keep: Keep) -> list[Event]:
         """Keep the turn before its last event goes; what cannot be kept is a failed response (reliability.md F12)."""
@@ -285,6 +309,10 @@ async def _answered(
             out.start()
             sink.begin(outcome, out, out.drain())
 
+    if not prompt.request.generates:
+        begin()
+        out.register(at=int(place.services.clock()))
+        return
     with after(STATUS_WAIT, begin):
         if not place.provider.dialect.compacts:
             if triggered(prompt.items):

@@ -45,6 +45,11 @@ class Record(msgspec.Struct, frozen=True, eq=False, weakref=True, omit_defaults=
     without: tuple[str, ...] = ()  # ids of items said before that are no longer part of the history from here on
 
     @property
+    def flags(self) -> bytes:
+        """`added`, for every input item."""
+        return self.added.ljust(len(self.input), b"\0")
+
+    @property
     def continues(self) -> bool:
         """Whether a turn may follow: it has an answer, and so a place in its conversation."""
         return self.status in ("completed", "incomplete")
@@ -110,8 +115,8 @@ def without(record: Record, hidden: set[str]) -> Record:
     """The record without these items; the same one if it has none of them."""
     if hidden.isdisjoint(map(item_id, (*record.input, *record.output))):
         return record
-    added = record.added.ljust(len(record.input), b"\0")
-    stays = [(item, flags) for item, flags in zip(record.input, added, strict=True) if item_id(item) not in hidden]
+    given = zip(record.input, record.flags, strict=True)
+    stays = [(item, flags) for item, flags in given if item_id(item) not in hidden]
     return structs.replace(
         record,
         input=[item for item, _ in stays],
