@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from rejoinder.bridge.composer import MAX_CALL_ID, MAX_ROUNDS, Composer
-from rejoinder.bridge.errors import BrokenStream, UpstreamError
+from rejoinder.bridge.errors import BrokenStream, Steered, UpstreamError
+from rejoinder.bridge.relayed import RelayedItem
 from rejoinder.wire import events
 from rejoinder.wire.items import Compaction, HostedCall, Item, Message, Reasoning, as_sent
 from rejoinder.wire.responses import FileCitation, InputDetails, OutputDetails, UrlCitation, Usage
@@ -1263,3 +1264,95 @@ def nulls(value: object, path: str = "") -> list[str]:
     if isinstance(value, list):
         return [found for inner in value for found in nulls(inner, f"{path}[]")]
     return []
+
+
+# Ending before the end
+
+
+def steps(out: Composer) -> dict[str, Callable[[], object]]:
+    """Everything that begins an item."""
+    return {
+        "message": lambda: out.text("b"),
+        "refusal": lambda: out.refusal("b"),
+        "reasoning": lambda: out.reasoning("b"),
+        "call": lambda: out.call("a", "f", "call_x"),
+        "search": lambda: out.search("a"),
+        "image": lambda: out.image("AAAA", "png"),
+        "relayed": lambda: out.begin_relayed(RelayedItem(out, "x", "x_1", Raw(b'"x_1"'), None)),
+    }
+
+
+@pytest.mark.parametrize("begins", steps(composer()))
+@pytest.mark.parametrize("first", [True, False])
+def test_an_answer_that_is_to_end_early_ends_before_its_next_item(begins: str, first: bool) -> None:
+    out = started()
+    if not first:
+        out.reasoning("hm")
+        out.end_reasoning([])
+    out.end_early()
+    with pytest.raises(Steered):
+        steps(out)[begins]()
+    out.break_off("steered")
+    heard = encoded(out)
+    judged(heard)
+    response = json.loads(heard[-1])["response"]
+    assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "steered"})
+    assert [item["type"] for item in response["output"]] == ([] if first else ["reasoning"])
+
+
+def test_what_has_begun_is_finished_first() -> None:
+    out = started()
+    out.text("a")
+    out.end_early()
+    out.text("b")
+    with pytest.raises(Steered):
+        out.reasoning("c")
+    out.break_off("steered")
+    assert json.loads(encoded(out)[-1])["response"]["output"][0]["content"][0]["text"] == "ab"
+
+
+def test_an_answer_with_calls_goes_on_to_its_end() -> None:
+    out = started()
+    out.text("a")
+    out.call("a", "f", "call_x")
+    out.end_early()
+    out.call("b", "f", "call_y")
+    assert [item["type"] for item in output(ended(out))] == ["message", "function_call", "function_call"]
+
+
+def test_an_answer_that_is_broken_off_leaves_out_what_is_not_done() -> None:
+    out = started()
+    out.spend(USAGE)
+    out.reasoning("hm")
+    out.text("half")
+    out.break_off("interrupted")
+    heard = [json.loads(event) for event in encoded(out)]
+    assert [event["sequence_number"] for event in heard] == [*range(len(heard))]
+    assert [event["item"]["type"] for event in heard if event["type"] == DONE] == ["reasoning"]
+    response = heard[-1]["response"]
+    assert (heard[-1]["type"], response["incomplete_details"]) == ("response.incomplete", {"reason": "interrupted"})
+    assert [item["type"] for item in response["output"]] == ["reasoning"]
+    assert response["usage"]["total_tokens"] == USAGE.total_tokens
+
+
+def test_a_response_nobody_is_asked_for_is_complete_and_empty() -> None:
+    out = started()
+    out.register(at=END)
+    heard = encoded(out)
+    judged(heard)
+    response = json.loads(heard[-1])["response"]
+    assert (response["status"], response["output"], response["completed_at"]) == ("completed", [], END)
+    assert response["usage"]["total_tokens"] == 0
+
+
+def test_an_end_that_could_not_be_told_can_be_another_one() -> None:
+    out = started()
+    out.text("a")
+    first = out.drain()
+    out.finish("completed", usage=USAGE, at=END)
+    out.take_back(out.drain())
+    out.fail("server_error", "a defect")
+    heard = [json.loads(events.encode(event)) for event in [*first, *out.drain()]]
+    assert [event["sequence_number"] for event in heard] == [*range(len(heard))]
+    assert [event["type"] for event in heard][-2:] == [DONE, "response.failed"]
+    assert heard[-1]["response"]["output"][0]["content"][0]["text"] == "a"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoinder.bridge.pairing import Paired, paired
+from rejoinder.bridge.pairing import Paired, paired, unanswered
 from rejoinder.bridge.turns import call_id_of
 from rejoinder.wire.errors import BadRequest
 from rejoinder.wire.items import FunctionCallOutput, Item, kept
@@ -232,3 +232,27 @@ def test_what_is_said_now_is_all_of_it_also_half_a_call_that_nobody_is_told() ->
 def test_a_call_that_was_cut_off_and_is_answered_all_the_same_stays() -> None:
     cut = item(type="function_call", call_id="c", name="f", arguments="{", status="incomplete")
     assert len(paired([cut], [item(**output("c"))]).items) == 2
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_a_call_at_the_end_wants_its_output(kind: str) -> None:
+    asked, answered, _ = CALLS[kind]
+    assert unanswered([item(**asked)]) == [{"type": answered["type"], "call_id": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        (assistant("hi"), []),
+        ({**call("c"), "async": True}, []),
+        ({"type": "tool_search_call", "execution": "server", "call_id": None, "arguments": {}}, []),
+        ({"type": "computer_call", "id": "cu_1", "call_id": "c"}, [{"type": "computer_call_output", "call_id": "c"}]),
+        (
+            {"type": "mcp_approval_request", "id": "mcpr_1", "name": "f"},
+            [{"type": "mcp_approval_response", "approval_request_id": "mcpr_1"}],
+        ),
+        ({"type": "mcp_approval_request"}, []),
+    ],
+)
+def test_whether_something_is_wanted_of_the_client(asked: Fields, wanted: list[dict[str, str]]) -> None:
+    assert unanswered([item(**asked), item(**user("x"))]) == wanted

@@ -400,3 +400,17 @@ def test_ids_have_one_form() -> None:
             "x_a",
         ):
             assert not pattern.fullmatch(odd)
+
+
+async def test_what_is_in_no_store_may_be_continued_where_it_is_known(store: Store) -> None:
+    def held(id: str, content: str) -> Record:
+        item = json.dumps({**user(content), "id": f"msg_{id}"}).encode()
+        return Record(id=id, parent=None, created_at=1, status="completed", response=b"{}", input=[item], output=[])
+
+    records = [held("resp_1", "one"), held("resp_2", "two")]
+    request = request_of(input="three", previous_response_id="resp_2")
+    found = await lineage(request, store, owner=OWNER, local={"resp_2": records})
+    assert (found.records, found.is_local) == (records, True)
+    assert [json.loads(item.raw)["content"] for item in found.conversation.items] == ["one", "two", "three"]
+    with pytest.raises(InvalidRequest):
+        await lineage(request, store, owner=OWNER)
