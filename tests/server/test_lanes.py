@@ -3,9 +3,11 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
 
 from rejoinder.server import lanes, sse
 from rejoinder.server.envelope import ErrorBody
@@ -27,7 +29,20 @@ from tests.server.site import (
 )
 from tests.server.sockets import Talk, talking
 from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import HttpError, Step, Trouble, answer, call, calls, refusal, silence, text, thought
+from tests.upstreams.script import (
+    Action,
+    Answer,
+    HttpError,
+    Step,
+    Trouble,
+    answer,
+    call,
+    calls,
+    refusal,
+    silence,
+    text,
+    thought,
+)
 from tests.upstreams.sent import SentChat
 
 
@@ -665,3 +680,45 @@ async def test_a_lane_with_much_to_tell_lets_others_have_their_turn() -> None:
     await asyncio.gather(writer.write(loud), writer.say(b"quiet"))
     assert order.index(b"q") <= 2
     assert len(order) == 21
+
+
+@dataclass
+class Counted:
+    """A long answer that counts the pieces it got rid of."""
+
+    pieces: int
+    answer: Answer = field(init=False)
+    sent: int = 0
+
+    def __post_init__(self) -> None:
+        self.answer = answer(text(*["x" * 32_000] * self.pieces))
+
+    def actions(self, request: SentChat) -> Iterator[Action]:
+        for action in self.answer.actions(request):
+            yield action
+            self.sent += 1
+
+
+async def test_a_client_that_stops_reading_stops_its_providers_and_nobody_else(
+    here: Site, provider: ChatUpstream
+) -> None:
+    counted = Counted(1000)
+    by_text({"much": counted}, provider)
+    async with connect(
+        f"ws://127.0.0.1:{here.port}/v1/responses", compression=None, max_size=None, max_queue=1, proxy=None
+    ) as opened:
+        talk = Talk(opened)
+        await talk.create(lane="a", input="much", store=False)
+        await talk.create(lane="b", input="little", store=False)
+        before = -1
+        while counted.sent != before:
+            before = counted.sent
+            await asyncio.sleep(0.3)
+        # What the sockets in between hold (reliability.md F24), and far from all of it.
+        assert 0 < counted.sent * 32_000 < 16_000_000
+        async with talking(here) as other:
+            await other.create(input="hi")
+            folded(await other.answer())
+        assert folded(await talk.answer("b"))["output"][0]["content"][0]["text"] == "re: little"
+        loud = await talk.answer("a")
+        assert len(loud[-1]["response"]["output"][0]["content"][0]["text"]) == 1000 * 32_000
