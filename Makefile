@@ -3,6 +3,8 @@
 #   make serve    start the server; ARGS="--port 9000" passes flags on
 #   make test     everything CI checks
 #
+# and one for any server: `make conformance URL=http://127.0.0.1:8080/v1 MODEL=demo`
+#
 # The locks pin every package by hash; `make lock` writes them anew from pyproject.toml.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,13 +12,19 @@ VENV   := .venv
 CODEX  := tests/clients/node_modules/.bin/codex
 ARGS   ?=
 
-.PHONY: serve test fix lock clean
+.PHONY: serve test fix lock clean conformance
 
 serve: $(VENV)/serve.stamp
 	@$(VENV)/bin/rejoinder serve $(ARGS)
 
 test: $(VENV)/test.stamp $(CODEX)
 	$(VENV)/bin/python -m tests $(ARGS)
+
+URL    ?= http://127.0.0.1:8080/v1
+MODEL  ?= demo
+
+conformance: $(VENV)/serve.stamp
+	@$(VENV)/bin/rejoinder conformance $(URL) --model $(MODEL) --report conformance.html --report conformance.json $(ARGS)
 
 fix: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests --fix

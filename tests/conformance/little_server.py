@@ -24,12 +24,17 @@ NOW = 1_795_000_000
 
 @dataclass(slots=True)
 class Exchange:
-    """`asked` is the body of the request, `told` that of the answer, or `events` if the answer is a stream."""
+    """`asked` is the body of the request, `told` that of the answer, or `events` if the answer is a stream.
+
+    `key` is the Authorization header.
+    """
 
     method: str
     path: str
     query: dict[str, str]
     asked: Json
+    key: str | None = None
+    over_a_socket: bool = False
     status: int = 200
     told: Json = None
     events: list[Json] = field(default_factory=list)
@@ -142,10 +147,18 @@ _LONG = " and so on" * 30
 class LittleServer:
     """What is honest of it: `serve` fills in an exchange, whatever its fault does before and after."""
 
-    def __init__(self, fault: Fault | None = None, *, key: str | None = None, refuses: str | None = None) -> None:
+    def __init__(
+        self,
+        fault: Fault | None = None,
+        *,
+        key: str | None = None,
+        refuses: str | None = None,
+        sockets: bool = True,
+    ) -> None:
         self._fault = fault or Fault()
         self._key = key
         self._refuses = refuses
+        self._sockets = sockets
         self._kept: dict[str, Kept] = {}
         self._numbers = itertools.count(1)
         self._requests = itertools.count(1)
@@ -154,24 +167,17 @@ class LittleServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The handler of every path."""
         try:
-            return await self._handled(request)
+            if self._sockets and request.headers.get("upgrade", "").lower() == "websocket":
+                return await self._over_a_socket(request)
+            return await self._over_http(request)
         except Exception as crash:
             self.crashes.append(crash)
             raise
 
-    async def _handled(self, request: web.Request) -> web.StreamResponse:
-        path = request.path.removeprefix("/v1")
-        it = Exchange(request.method, path, dict(request.query), await request.read())
+    async def _over_http(self, request: web.Request) -> web.StreamResponse:
+        it = _exchange(request, await request.read())
         it.headers["x-request-id"] = f"req_{next(self._requests)}"
-        try:
-            self._authorize(request)
-            if it.method == "POST":
-                it.asked = _parsed(it.asked)
-            self._fault.asked(it)
-            self.serve(it)
-        except Refused as refused:
-            it.status, it.told, it.events = refused.status, {"error": refused.error}, []
-        self._fault.told(it)
+        self._fill_in(it)
         if not it.events:
             headers = {"content-type": "application/json"} | it.headers
             return web.Response(body=json.dumps(it.told).encode(), status=it.status, headers=headers)
@@ -182,9 +188,40 @@ class LittleServer:
         await stream.write_eof()
         return stream
 
-    def _authorize(self, request: web.Request) -> None:
-        if self._key is not None and request.headers.get("authorization") != f"Bearer {self._key}":
-            raise Refused("wrong key", code="invalid_api_key", status=401)
+    async def _over_a_socket(self, request: web.Request) -> web.StreamResponse:
+        """A frame is a create call, an event of its stream is a frame."""
+        opening = _exchange(request, b"")
+        self._fault.asked(opening)
+        if (refused := self._unauthorized(opening)) is not None:
+            return web.json_response({"error": refused.error}, status=refused.status)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            it = _exchange(request, str(message.data).encode())
+            it.method, it.over_a_socket = "POST", True
+            self._fill_in(it)
+            for event in it.events or [{"type": "error", "status": it.status, **it.told}]:
+                await socket.send_str(json.dumps(event))
+        return socket
+
+    def _fill_in(self, it: Exchange) -> None:
+        try:
+            if it.method == "POST":
+                it.asked = _parsed(it.asked)
+            if it.over_a_socket:
+                it.asked["stream"] = True
+            self._fault.asked(it)
+            if (refused := self._unauthorized(it)) is not None:
+                raise refused
+            self.serve(it)
+        except Refused as refused:
+            it.status, it.told, it.events = refused.status, {"error": refused.error}, []
+        self._fault.told(it)
+
+    def _unauthorized(self, it: Exchange) -> "Refused | None":
+        if self._key is None or it.key == f"Bearer {self._key}":
+            return None
+        return Refused("wrong key", code="invalid_api_key", status=401)
 
     def serve(self, it: Exchange) -> None:
         match it.method, it.path.strip("/").split("/"):
@@ -267,6 +304,11 @@ class LittleServer:
         message = {"type": "message", "id": self._new("msg"), "role": "assistant", "status": status, "content": [part]}
         thought = {"type": "reasoning", "id": self._new("rs"), "summary": [{"type": "summary_text", "text": "Hm."}]}
         return [thought, message]
+
+
+def _exchange(request: web.Request, body: bytes) -> Exchange:
+    path = request.path.removeprefix("/v1")
+    return Exchange(request.method, path, dict(request.query), body, request.headers.get("authorization"))
 
 
 def _copy(value: Json) -> Json:

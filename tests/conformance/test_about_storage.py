@@ -1,9 +1,6 @@
-import pytest
-
-from rejoinder.conformance.about_storage import theme
 from rejoinder.conformance.samples import UNKNOWN
-from tests.conformance.judging import failed, named, verdicts
-from tests.conformance.little_server import Exchange, Fault, Json, LittleServer
+from tests.conformance.judging import Mutants, broken, every
+from tests.conformance.little_server import Exchange, Fault, Json
 
 
 def another_model(it: Exchange) -> None:
@@ -52,25 +49,16 @@ def deleting_children() -> Fault:
     return Fault(told=told)
 
 
-FAULTS = {
-    "another response is kept": (Fault(told=another_model), {"a-response-is-kept-as-it-was-answered"}),
-    "everything is stored": (remembering_what_is_not_stored(), {"what-is-not-stored-is-not-found"}),
-    "what is unknown is a wrong request": (Fault(told=unknown_is_wrong), {"an-unknown-response-is-not-found"}),
-    "a deletion does not say so": (Fault(told=half_deleted), {"a-deletion-says-what-was-deleted"}),
-    "a response can be deleted twice": (Fault(told=deleting_twice), {"what-was-deleted-is-not-found"}),
-    "children go with their parent": (deleting_children(), {"a-deletion-leaves-what-followed"}),
+MUTANTS: Mutants = {
+    "another response is kept": (Fault(told=another_model), {"storage.a-response-is-kept-as-it-was-answered"}),
+    "everything is stored": (remembering_what_is_not_stored(), {"storage.what-is-not-stored-is-not-found"}),
+    "what is unknown is a wrong request": (Fault(told=unknown_is_wrong), {"storage.an-unknown-response-is-not-found"}),
+    "a deletion does not say so": (Fault(told=half_deleted), {"storage.a-deletion-says-what-was-deleted"}),
+    "a response can be deleted twice": (Fault(told=deleting_twice), {"storage.what-was-deleted-is-not-found"}),
+    "children go with their parent": (deleting_children(), {"storage.a-deletion-leaves-what-followed"}),
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-async def test_a_broken_rule_fails_its_cases_alone(name: str) -> None:
-    fault, expected = FAULTS[name]
-    assert await failed(fault) == expected
-
-
-async def test_a_server_that_keeps_the_rules_passes() -> None:
-    assert named("pass", await verdicts(LittleServer(), cases=list(theme))) == {case.name for case in theme}
-
-
-def test_every_case_can_fail() -> None:
-    assert {case.name for case in theme} <= set().union(*(expected for _, expected in FAULTS.values()))
+@every(MUTANTS)
+async def test_a_mutant_breaks_its_rules_alone(fault: Fault, breaks: set[str]) -> None:
+    assert await broken(fault) == breaks

@@ -1,7 +1,5 @@
-import pytest
-
-from rejoinder.conformance.about_tools import theme
-from tests.conformance.judging import failed, named, verdicts
+from rejoinder.conformance.about_tools import chapter
+from tests.conformance.judging import Mutants, broken, every, ids, verdicts
 from tests.conformance.little_server import Exchange, Fault, Json, LittleServer, Refused
 
 
@@ -80,54 +78,48 @@ def dropping_strays(it: Exchange) -> None:
         it.body["input"] = [item for item in it.body["input"] if item.get("call_id") != "call_stray"]
 
 
-FAULTS = {
+MUTANTS: Mutants = {
     "required is taken for none": (
         choosing("required", "none"),
-        {"required-makes-a-call"},
+        {"tools.required-makes-a-call"},
     ),
     "the first tool is called whatever was named": (
         Fault(asked=the_first_named),
-        {"a-named-tool-is-the-one-called"},
+        {"tools.a-named-tool-is-the-one-called"},
     ),
-    "none is taken for required": (choosing("none", "required"), {"none-makes-no-call"}),
-    "all tools are allowed": (Fault(asked=any_allowed), {"only-allowed-tools-are-called"}),
-    "calls are parallel": (Fault(told=twice), {"one-call-at-a-time-can-be-asked-for"}),
-    "arguments are left out": (Fault(told=without_arguments), {"arguments-are-json-of-the-schema"}),
-    "arguments are no text": (Fault(told=arguments_as_an_object), {"arguments-are-json-of-the-schema"}),
-    "a call has one id": (Fault(told=one_id), {"a-call-has-two-ids"}),
-    "outputs are refused": (Fault(asked=no_outputs_after), {"outputs-continue-a-call"}),
-    "calls are refused": (Fault(asked=no_calls), {"a-whole-conversation-can-be-sent"}),
-    "an open call is forgotten": (Fault(asked=never_minding), {"an-open-call-is-refused"}),
-    "an output without a call is dropped": (Fault(asked=dropping_strays), {"an-output-without-a-call-is-refused"}),
+    "none is taken for required": (choosing("none", "required"), {"tools.none-makes-no-call"}),
+    "all tools are allowed": (Fault(asked=any_allowed), {"tools.only-allowed-tools-are-called"}),
+    "calls are parallel": (Fault(told=twice), {"tools.one-call-at-a-time-can-be-asked-for"}),
+    "arguments are left out": (Fault(told=without_arguments), {"tools.arguments-are-json-of-the-schema"}),
+    "arguments are no text": (Fault(told=arguments_as_an_object), {"tools.arguments-are-json-of-the-schema"}),
+    "a call has one id": (Fault(told=one_id), {"tools.a-call-has-two-ids"}),
+    "outputs are refused": (Fault(asked=no_outputs_after), {"tools.outputs-continue-a-call"}),
+    "calls are refused": (Fault(asked=no_calls), {"tools.a-whole-conversation-can-be-sent"}),
+    "an open call is forgotten": (Fault(asked=never_minding), {"tools.an-open-call-is-refused"}),
+    "an output without a call is dropped": (
+        Fault(asked=dropping_strays),
+        {"tools.an-output-without-a-call-is-refused"},
+    ),
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-async def test_a_broken_rule_fails_its_cases_alone(name: str) -> None:
-    fault, expected = FAULTS[name]
-    assert await failed(fault) == expected
-
-
-async def test_a_server_that_keeps_the_rules_passes() -> None:
-    assert named("pass", await verdicts(LittleServer(), cases=list(theme))) == {case.name for case in theme}
-
-
-def test_every_case_can_fail() -> None:
-    assert {case.name for case in theme} <= set().union(*(expected for _, expected in FAULTS.values()))
+@every(MUTANTS)
+async def test_a_mutant_breaks_its_rules_alone(fault: Fault, breaks: set[str]) -> None:
+    assert await broken(fault) == breaks
 
 
 async def test_a_server_without_tools_is_not_asked_for_calls() -> None:
-    found = await verdicts(LittleServer(refuses="tools"), cases=list(theme))
-    assert named("fail", found) == set()
-    assert named("pass", found) == set()
+    found = await verdicts(LittleServer(refuses="tools"), rules=list(chapter))
+    assert ids("broken", found) == set()
+    assert ids("kept", found) == set()
 
 
 async def test_without_a_call_there_is_nothing_to_go_on_from() -> None:
-    found = await verdicts(LittleServer(choosing("required", "none")), cases=list(theme))
-    assert named("skip", found) == {
-        "a-call-has-two-ids",
-        "outputs-continue-a-call",
-        "a-whole-conversation-can-be-sent",
-        "an-open-call-is-refused",
-        "an-output-without-a-call-is-refused",
+    found = await verdicts(LittleServer(choosing("required", "none")), rules=list(chapter))
+    assert ids("not_applicable", found) == {
+        "tools.a-call-has-two-ids",
+        "tools.outputs-continue-a-call",
+        "tools.a-whole-conversation-can-be-sent",
+        "tools.an-open-call-is-refused",
+        "tools.an-output-without-a-call-is-refused",
     }

@@ -10,7 +10,7 @@ from rejoinder.conformance.answer import (
     skip_if_refused,
     usage_of,
 )
-from rejoinder.conformance.errors import Broken, Skipped
+from rejoinder.conformance.errors import Broken, NotApplicable
 from rejoinder.conformance.server import Reply, Server
 from tests.conformance.little_server import MODEL, LittleServer, serving
 
@@ -89,7 +89,7 @@ def test_another_status_breaks_the_rule() -> None:
 
 
 def test_a_refusal_by_name_skips_the_case() -> None:
-    with pytest.raises(Skipped, match="the server refuses 'tools\\[0\\]': no"):
+    with pytest.raises(NotApplicable, match="the server refuses 'tools\\[0\\]': no"):
         skip_if_refused(refusal("tools[0]"), ("tool_choice", "tools"))
 
 
@@ -105,7 +105,7 @@ async def test_a_response_is_created() -> None:
         Server.at(url, MODEL, key=None, timeout=5) as server,
     ):
         assert (await create(server, input="hello")).status == "completed"
-        with pytest.raises(Skipped):
+        with pytest.raises(NotApplicable):
             await create(server, optional=("tools",), input="hello", tools=[])
         with pytest.raises(Broken):
             await create(server, input="hello", tools=[])

@@ -1,7 +1,7 @@
 import pytest
 
 from rejoinder.conformance.answer import answer_in
-from rejoinder.conformance.errors import Skipped
+from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.samples import called, called_in_events, plain, replies, streamed, streams
 from rejoinder.conformance.server import Server
 from tests.conformance.little_server import MODEL, LittleServer, serving
@@ -22,7 +22,7 @@ async def test_a_server_without_tools_is_looked_at_once() -> None:
     ):
         assert await replies(server) == [await server.once(plain)]
         assert await streams(server) == [await server.once(streamed)]
-        with pytest.raises(Skipped):
+        with pytest.raises(NotApplicable):
             await called(server)
-        with pytest.raises(Skipped):
+        with pytest.raises(NotApplicable):
             await called_in_events(server)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from rejoinder.conformance.errors import Broken
+from rejoinder.conformance.errors import Broken, NoAnswer, UpgradeRefused
 from rejoinder.conformance.server import Reply, Server
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -95,7 +95,7 @@ async def test_an_answer_that_does_not_come_breaks_the_rule() -> None:
         raise AssertionError("nobody waits for this")
 
     async with at(silent, timeout=0.1) as server:
-        with pytest.raises(Broken, match="expected an answer in time, got none"):
+        with pytest.raises(NoAnswer, match="expected an answer in time, got none"):
             await server.get("/models")
 
 
@@ -109,15 +109,17 @@ async def test_an_answer_that_breaks_off_breaks_the_rule() -> None:
         return stream
 
     async with at(broken) as server:
-        with pytest.raises(Broken, match="expected a whole answer, got Client"):
+        with pytest.raises(NoAnswer, match="expected a whole answer, got Client"):
             await server.get("/models")
+    assert server.transcript[0].received == b"half"
+    assert server.transcript[0].answered.startswith("no whole answer: Client")
 
 
 async def test_nobody_there_breaks_the_rule() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     async with Server.at(f"http://127.0.0.1:{port}/v1", "little", key=None, timeout=5) as server:
-        with pytest.raises(Broken, match="got ClientConnectorError"):
+        with pytest.raises(NoAnswer, match="got ClientConnectorError"):
             await server.get("/models")
 
 
@@ -137,7 +139,74 @@ async def test_a_question_is_asked_once() -> None:
         for _ in range(2):
             with pytest.raises(Broken):
                 await server.once(nobody)
-    assert asked == ["little", "nobody", "nobody"]
+    assert asked == ["little", "nobody"]
+
+
+async def test_what_was_said_for_a_rule_is_its_transcript() -> None:
+    async def models(server: Server) -> Reply:
+        return await server.get("/models", limit="2")
+
+    async with at(echo) as server:
+        await server.post(input="hello")
+        first, second = server.apart(), server.apart()
+        await first.once(models)
+        await second.delete("/responses/a")
+        await second.once(models)
+    assert [exchange.asked for exchange in server.transcript] == ["POST /responses"]
+    assert [exchange.asked for exchange in first.transcript] == ["GET /models?limit=2"]
+    assert [exchange.asked for exchange in second.transcript] == ["DELETE /responses/a", "GET /models?limit=2"]
+    assert second.transcript[0].answered == "200 application/json; charset=utf-8"
+    assert server.transcript[0].sent == b'{"model":"little","input":"hello"}'
+
+
+async def test_a_question_that_failed_is_in_the_transcript_too() -> None:
+    async def absent(server: Server) -> None:
+        (await server.get("/models")).expect(404)
+
+    async with at(echo) as server:
+        with pytest.raises(Broken, match="expected status 404"):
+            await server.once(absent)
+    assert [exchange.asked for exchange in server.transcript] == ["GET /models"]
+
+
+async def test_an_excerpt_tells_neither_the_key_nor_controls_of_a_terminal() -> None:
+    async with at(echo, key="sk-little") as server:
+        await server.send("POST", "/responses", b"a\x1b[31m \xc2\x9b \xef\xbf\xbe")
+        [passage] = server.excerpt()
+        assert "Bearer [the key]" in passage.received
+        assert passage.sent == "POST /responses\na\N{SYMBOL FOR ESCAPE}[31m \ufffd \ufffd"
+        assert server.discreet("sk-little\r\n\ud800") == "[the key]\N{SYMBOL FOR CARRIAGE RETURN}\n\ufffd"
+    async with at(echo) as server:
+        assert server.discreet("sk-little") == "sk-little"
+
+
+async def test_a_socket_that_does_not_open_says_why() -> None:
+    async def no(request: web.Request) -> web.Response:
+        return web.Response(status=426)
+
+    async with at(no) as server:
+        with pytest.raises(UpgradeRefused) as caught:
+            async with server.socket():
+                raise AssertionError("it is not open")
+    assert caught.value.status == 426
+    assert [exchange.answered for exchange in server.transcript] == ["426"]
+
+
+async def test_a_socket_carries_the_key_or_not() -> None:
+    keys: list[str | None] = []
+
+    async def note(request: web.Request) -> web.StreamResponse:
+        keys.append(request.headers.get("authorization"))
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.close()
+        return socket
+
+    async with at(note, key="sk-little") as server:
+        for with_key in (True, False):
+            async with server.socket("/live", with_key=with_key):
+                pass
+    assert keys == ["Bearer sk-little", None]
 
 
 def test_a_reply_of_another_status_is_told_in_short() -> None:

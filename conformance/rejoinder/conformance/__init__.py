@@ -5,6 +5,7 @@ that answers will do: nothing depends on its words.
 
     python -m rejoinder.conformance http://127.0.0.1:8080/v1 --model demo
 
-Every rule is one case in one of the `about_…` files. A case sees only what its rule speaks of, so that one broken rule
-is one failed case.
+Every rule is a function in one of the `about_…` files, one file for each chapter. A rule sees only what it speaks of,
+so that a server that breaks one rule breaks that one alone. README.md beside this package says how to run it, what the
+reports hold and how to add a rule.
 """

@@ -1,16 +1,16 @@
 """What is kept of a response, and until when."""
 
 from rejoinder.conformance.answer import answer_in, create, read, refusal_in
-from rejoinder.conformance.case import Theme
 from rejoinder.conformance.expectation import expect_equal, expect_same
+from rejoinder.conformance.rule import Chapter
 from rejoinder.conformance.samples import GREETING, UNKNOWN, plain
 from rejoinder.conformance.server import Server
 from rejoinder.conformance.shape import DeletionShape
 
-theme = Theme("storage")
+chapter = Chapter("storage", "Store, cancel and delete")
 
 
-@theme.case
+@chapter.rule
 async def a_response_is_kept_as_it_was_answered(server: Server) -> None:
     """A response can be asked for by its id, and is the same object that was answered.
 
@@ -22,7 +22,7 @@ async def a_response_is_kept_as_it_was_answered(server: Server) -> None:
     expect_same("the kept response to be the answer", told, read(object, kept.expect(200).body, "a response"))
 
 
-@theme.case
+@chapter.rule
 async def what_is_not_stored_is_not_found(server: Server) -> None:
     """A response made with store false is answered and then not found, status 404.
 
@@ -32,7 +32,7 @@ async def what_is_not_stored_is_not_found(server: Server) -> None:
     refusal_in(await server.get(f"/responses/{answer.id}"), 404)
 
 
-@theme.case
+@chapter.rule
 async def an_unknown_response_is_not_found(server: Server) -> None:
     """Getting or deleting a response that is not there, or asking for its input items, is status 404.
 
@@ -43,7 +43,7 @@ async def an_unknown_response_is_not_found(server: Server) -> None:
     refusal_in(await server.delete(f"/responses/{UNKNOWN}"), 404)
 
 
-@theme.case
+@chapter.rule
 async def a_deletion_says_what_was_deleted(server: Server) -> None:
     """Deleting a response answers with its id, the object "response" and deleted true.
 
@@ -54,7 +54,7 @@ async def a_deletion_says_what_was_deleted(server: Server) -> None:
     expect_equal("the deleted id", answer.id, read(DeletionShape, reply.body, "a deletion").id)
 
 
-@theme.case
+@chapter.rule
 async def what_was_deleted_is_not_found(server: Server) -> None:
     """After a response was deleted neither it nor its input items are found, and it cannot be deleted again.
 
@@ -67,7 +67,7 @@ async def what_was_deleted_is_not_found(server: Server) -> None:
     refusal_in(await server.delete(f"/responses/{answer.id}"), 404)
 
 
-@theme.case
+@chapter.rule
 async def a_deletion_leaves_what_followed(server: Server) -> None:
     """Deleting a response leaves the ones that continue it.
 

@@ -6,15 +6,15 @@ import msgspec
 
 from rejoinder.conformance import grammar
 from rejoinder.conformance.answer import read, refusal_in
-from rejoinder.conformance.case import Theme
 from rejoinder.conformance.expectation import expect, expect_equal, expect_same
 from rejoinder.conformance.frames import DONE
+from rejoinder.conformance.rule import Chapter
 from rejoinder.conformance.samples import GREETING, streamed, streams
 from rejoinder.conformance.server import Server
 from rejoinder.conformance.shape import ResponseShape, output_items, read_item
 from rejoinder.conformance.stream import LIFECYCLE, Stream
 
-theme = Theme("streams")
+chapter = Chapter("streams", "Stream grammar")
 
 
 async def _all(server: Server, *rules: Callable[[Stream], None]) -> None:
@@ -23,7 +23,7 @@ async def _all(server: Server, *rules: Callable[[Stream], None]) -> None:
             rule(stream)
 
 
-@theme.case
+@chapter.rule
 async def an_event_is_two_lines(server: Server) -> None:
     """An event is one line `event:` and one line `data:`, and the first repeats the type in the second; there is no
     `id:`.
@@ -32,17 +32,16 @@ async def an_event_is_two_lines(server: Server) -> None:
     """
     for frame in [frame for stream in await streams(server) for frame in stream.frames if frame.data != DONE]:
         fields = [line.partition(":")[0] for line in frame.lines]
-        expect_equal("the lines of an event", ["event", "data"], fields)
-        expect_equal(
-            "the event line to repeat the type", read(_Type, (frame.data or "").encode(), "data").type, frame.event
-        )
+        data = (frame.data or "").encode()
+        expect_equal("the lines of an event", ["event", "data"], fields, at=data)
+        expect_equal("the event line to repeat the type", read(_Type, data, "data").type, frame.event, at=data)
 
 
 class _Type(msgspec.Struct):
     type: str
 
 
-@theme.case
+@chapter.rule
 async def lines_end_with_a_line_feed(server: Server) -> None:
     """Lines end with LF alone and every event with an empty line: readers that split at LF see an empty line only
     where it is empty.
@@ -51,21 +50,21 @@ async def lines_end_with_a_line_feed(server: Server) -> None:
     """
     for stream in await streams(server):
         body = stream.reply.body
-        expect(b"\r" not in body, "no carriage return in the stream", body[: body.find(b"\r") + 1][-60:])
-        expect(body.endswith(b"\n\n"), "an empty line after the last event", body[-60:])
+        expect(b"\r" not in body, "no carriage return in the stream", body[: body.find(b"\r") + 1][-60:], at=b"\r")
+        expect(body.endswith(b"\n\n"), "an empty line after the last event", body[-60:], at=body[-60:])
 
 
-@theme.case
+@chapter.rule
 async def events_come_in_one_piece(server: Server) -> None:
     """No chunk of the answer ends inside of an event: some readers forget the beginning of a line between reads.
 
     Source: Open Responses compliance suite, its reader of streams (events.md §1).
     """
     for piece in (await server.once(streamed)).reply.pieces:
-        expect(piece.endswith((b"\n\n", b"\r\n\r\n")), "a chunk that ends with an event", piece[-80:])
+        expect(piece.endswith((b"\n\n", b"\r\n\r\n")), "a chunk that ends with an event", piece[-80:], at=piece)
 
 
-@theme.case
+@chapter.rule
 async def the_last_data_is_done(server: Server) -> None:
     """After the last event comes the literal `data: [DONE]`, once, and nothing after it.
 
@@ -76,7 +75,7 @@ async def the_last_data_is_done(server: Server) -> None:
         expect(places == [len(stream.frames)], "[DONE] once, at the end", f"it at {places} of {len(stream.frames)}")
 
 
-@theme.case
+@chapter.rule
 async def sequence_numbers_count_the_events(server: Server) -> None:
     """Every event has a sequence_number; the first is 0 and every further one is one more.
 
@@ -85,7 +84,7 @@ async def sequence_numbers_count_the_events(server: Server) -> None:
     await _all(server, grammar.numbering)
 
 
-@theme.case
+@chapter.rule
 async def events_have_their_fields(server: Server) -> None:
     """Every event has the fields of its type.
 
@@ -94,7 +93,7 @@ async def events_have_their_fields(server: Server) -> None:
     await _all(server, grammar.fields)
 
 
-@theme.case
+@chapter.rule
 async def a_stream_begins_and_ends_as_it_should(server: Server) -> None:
     """The first events are response.created and response.in_progress, the last is the one terminal event, and all of
     them speak of one response.
@@ -104,7 +103,7 @@ async def a_stream_begins_and_ends_as_it_should(server: Server) -> None:
     await _all(server, grammar.lifecycle)
 
 
-@theme.case
+@chapter.rule
 async def a_response_is_empty_until_its_end(server: Server) -> None:
     """Before the terminal event the response has no output, no usage, no completed_at and no error.
 
@@ -113,7 +112,7 @@ async def a_response_is_empty_until_its_end(server: Server) -> None:
     await _all(server, grammar.beginnings)
 
 
-@theme.case
+@chapter.rule
 async def events_carry_whole_responses(server: Server) -> None:
     """The response in an event has every key, from the first one on.
 
@@ -125,7 +124,7 @@ async def events_carry_whole_responses(server: Server) -> None:
                 read(ResponseShape, event.response, f"the response in '{event.type}'")
 
 
-@theme.case
+@chapter.rule
 async def an_added_item_is_empty(server: Server) -> None:
     """An item is added in progress, with empty content, arguments or summary.
 
@@ -134,7 +133,7 @@ async def an_added_item_is_empty(server: Server) -> None:
     await _all(server, grammar.added_items)
 
 
-@theme.case
+@chapter.rule
 async def items_are_added_and_done(server: Server) -> None:
     """Items count up from 0 in the order they are added; each is done once, as the same item; what is said of an item
     comes between and names its id.
@@ -144,7 +143,7 @@ async def items_are_added_and_done(server: Server) -> None:
     await _all(server, grammar.pairing)
 
 
-@theme.case
+@chapter.rule
 async def parts_are_added_told_and_done(server: Server) -> None:
     """A part is added, told in deltas, said whole and done, before the next one begins.
 
@@ -153,7 +152,7 @@ async def parts_are_added_told_and_done(server: Server) -> None:
     await _all(server, grammar.bodies)
 
 
-@theme.case
+@chapter.rule
 async def deltas_add_up(server: Server) -> None:
     """The deltas of a text or of arguments, joined, are what its done event and the finished item say.
 
@@ -162,7 +161,7 @@ async def deltas_add_up(server: Server) -> None:
     await _all(server, grammar.deltas)
 
 
-@theme.case
+@chapter.rule
 async def the_output_is_what_was_done(server: Server) -> None:
     """The output of the last event is exactly the items that were done, in their order.
 
@@ -171,7 +170,7 @@ async def the_output_is_what_was_done(server: Server) -> None:
     await _all(server, grammar.output)
 
 
-@theme.case
+@chapter.rule
 async def streamed_items_have_their_fields(server: Server) -> None:
     """The items at the end of a stream look as those of a plain answer do.
 
@@ -182,7 +181,7 @@ async def streamed_items_have_their_fields(server: Server) -> None:
             read_item(item)
 
 
-@theme.case
+@chapter.rule
 async def a_wrong_request_for_a_stream_is_a_plain_error(server: Server) -> None:
     """What can be refused before the answer begins is refused with a status and JSON, even when a stream was asked
     for.
@@ -195,7 +194,7 @@ async def a_wrong_request_for_a_stream_is_a_plain_error(server: Server) -> None:
         expect_equal("the content type of an error", "application/json", reply.media_type)
 
 
-@theme.case
+@chapter.rule
 async def a_streamed_response_is_kept(server: Server) -> None:
     """A streamed response can be asked for afterwards, and is the one its last event told of.
 

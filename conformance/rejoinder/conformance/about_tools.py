@@ -3,14 +3,14 @@
 import msgspec
 
 from rejoinder.conformance.answer import Answer, answer_in, create, read, refusal_in
-from rejoinder.conformance.case import Theme
-from rejoinder.conformance.errors import Skipped
+from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.expectation import expect, expect_distinct, expect_equal
+from rejoinder.conformance.rule import Chapter
 from rejoinder.conformance.samples import CLOCK, TOOLS, called
 from rejoinder.conformance.server import Json, Server
 from rejoinder.conformance.shape import output_items
 
-theme = Theme("tools")
+chapter = Chapter("tools", "Tools")
 
 _QUESTION = "What time is it, and what is the weather?"
 
@@ -29,10 +29,10 @@ _WEATHER: Json = {
 
 
 async def _call(server: Server) -> Answer:
-    """A response that ends with a call of the clock. Raises Skipped when there is none."""
+    """A response that ends with a call of the clock. Raises NotApplicable when there is none."""
     answer = answer_in(await server.once(called))
     if not answer.calls:
-        raise Skipped("there is no call to go on from")
+        raise NotApplicable("there is no call to go on from")
     return answer
 
 
@@ -44,7 +44,7 @@ def _names(answer: Answer) -> list[str | None]:
     return [call.name for call in answer.calls]
 
 
-@theme.case
+@chapter.rule
 async def required_makes_a_call(server: Server) -> None:
     """With the tool choice "required" a response has a function call at least, and it is completed.
 
@@ -55,7 +55,7 @@ async def required_makes_a_call(server: Server) -> None:
     expect_equal("the status", "completed", answer.status)
 
 
-@theme.case
+@chapter.rule
 async def a_named_tool_is_the_one_called(server: Server) -> None:
     """A tool choice that names a function gives a call of exactly that function.
 
@@ -72,7 +72,7 @@ async def a_named_tool_is_the_one_called(server: Server) -> None:
         expect_equal("the calls", {name}, set(_names(answer)))
 
 
-@theme.case
+@chapter.rule
 async def none_makes_no_call(server: Server) -> None:
     """With the tool choice "none" there is no call, whatever was asked.
 
@@ -84,7 +84,7 @@ async def none_makes_no_call(server: Server) -> None:
     expect_equal("the calls", [], _names(answer))
 
 
-@theme.case
+@chapter.rule
 async def only_allowed_tools_are_called(server: Server) -> None:
     """Of the allowed tools alone may one be called, though more of them are declared.
 
@@ -104,7 +104,7 @@ async def only_allowed_tools_are_called(server: Server) -> None:
     expect_equal("the calls", {"current_time"}, set(_names(answer)))
 
 
-@theme.case
+@chapter.rule
 async def one_call_at_a_time_can_be_asked_for(server: Server) -> None:
     """With parallel_tool_calls false a response has one call at most.
 
@@ -125,7 +125,7 @@ class _City(msgspec.Struct, forbid_unknown_fields=True):
     city: str
 
 
-@theme.case
+@chapter.rule
 async def arguments_are_json_of_the_schema(server: Server) -> None:
     """The arguments of a call are a text of JSON, and with a strict tool it fits the tool's schema.
 
@@ -143,7 +143,7 @@ async def arguments_are_json_of_the_schema(server: Server) -> None:
         read(_City, str(call.arguments).encode(), "arguments")
 
 
-@theme.case
+@chapter.rule
 async def a_call_has_two_ids(server: Server) -> None:
     """A call has an id as an item and another one for its output to name.
 
@@ -153,7 +153,7 @@ async def a_call_has_two_ids(server: Server) -> None:
         expect_distinct("id and call_id", [call.id, call.call_id])
 
 
-@theme.case
+@chapter.rule
 async def outputs_continue_a_call(server: Server) -> None:
     """The outputs of all calls, sent after the response that made them, are answered.
 
@@ -165,7 +165,7 @@ async def outputs_continue_a_call(server: Server) -> None:
     expect(answer.output, "an answer to the outputs", "none")
 
 
-@theme.case
+@chapter.rule
 async def a_whole_conversation_can_be_sent(server: Server) -> None:
     """Without storage the client sends the question, every output item as it came, and the outputs of the calls.
 
@@ -182,7 +182,7 @@ async def a_whole_conversation_can_be_sent(server: Server) -> None:
     expect_equal("the status", "completed", answer.status)
 
 
-@theme.case
+@chapter.rule
 async def an_open_call_is_refused(server: Server) -> None:
     """A request that leaves a call without its output is status 400 and names the input.
 
@@ -195,7 +195,7 @@ async def an_open_call_is_refused(server: Server) -> None:
     refusal_in(await server.post(input=[message, call, message], tools=[CLOCK]), param="input")
 
 
-@theme.case
+@chapter.rule
 async def an_output_without_a_call_is_refused(server: Server) -> None:
     """An output whose call_id is that of no call is status 400 and names the input.
 

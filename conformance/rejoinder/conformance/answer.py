@@ -1,6 +1,6 @@
-"""What cases read of an answer.
+"""What rules read of an answer.
 
-These structs ask for as little as they can: what an answer has to look like is said in `shape`, once, and a case that
+These structs ask for as little as they can: what an answer has to look like is said in `shape`, once, and a rule that
 speaks of something else does not stumble over it.
 """
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from rejoinder.conformance.errors import Broken, Skipped
+from rejoinder.conformance.errors import Broken, NotApplicable
 from rejoinder.conformance.server import Json, Reply, Server
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ def read(kind: type[T], body: bytes | Raw, what: str) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Broken(f"{what} of the right shape", str(error)) from error
+        raise Broken(f"{what} of the right shape", str(error), at=bytes(body)) from error
 
 
 def answer_in(reply: Reply) -> Answer:
@@ -127,7 +127,7 @@ def usage_of(answer: Answer) -> Usage:
 async def create(server: Server, *, optional: tuple[str, ...] = (), **fields: Json) -> Answer:
     """The answer to a create call.
 
-    `optional` are parameters that a server may do without, if it says so: the case is skipped then.
+    `optional` are parameters that a server may do without, if it says so: the rule does not apply then.
     """
     reply = await server.post(**fields)
     skip_if_refused(reply, optional)
@@ -135,11 +135,11 @@ async def create(server: Server, *, optional: tuple[str, ...] = (), **fields: Js
 
 
 def skip_if_refused(reply: Reply, optional: tuple[str, ...]) -> None:
-    """Raises Skipped when the reply refuses one of these parameters by its name."""
+    """Raises NotApplicable when the reply refuses one of these parameters by its name."""
     if reply.status == 400 and optional:
         error = refusal_in(reply)
         if _names(error.param, *optional):
-            raise Skipped(f"the server refuses '{error.param}': {error.message[:120]}")
+            raise NotApplicable(f"the server refuses '{error.param}': {error.message[:120]}")
 
 
 def refusal_in(reply: Reply, *statuses: int, param: str | None = None, code: str | None = None) -> Refusal:
@@ -151,9 +151,9 @@ def refusal_in(reply: Reply, *statuses: int, param: str | None = None, code: str
     reply.expect(*(statuses or (400,)))
     error = read(_Envelope, reply.body, "an error").error
     if param is not None and not _names(error.param, param):
-        raise Broken(f"an error whose param is '{param}' or within it", reply.excerpt)
+        raise Broken(f"an error whose param is '{param}' or within it", reply.excerpt, at=reply.body)
     if code is not None and error.code != code:
-        raise Broken(f"an error whose code is '{code}'", reply.excerpt)
+        raise Broken(f"an error whose code is '{code}'", reply.excerpt, at=reply.body)
     return error
 
 

@@ -1,76 +1,231 @@
-"""The command: `python -m rejoinder.conformance BASE_URL --model NAME`."""
+"""The command: `python -m rejoinder.conformance URL --model NAME`, and `… compare FILE…`."""
 
 import argparse
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
-from rejoinder.conformance.case import Case
+from rejoinder.conformance.arrival import arrive
+from rejoinder.conformance.errors import ConformanceError, UnknownRule, UnusableReport
+from rejoinder.conformance.junit import junit
+from rejoinder.conformance.page import page
+from rejoinder.conformance.progress import Progress
+from rejoinder.conformance.report import Report, decode
+from rejoinder.conformance.rule import Rule
+from rejoinder.conformance.scorecard import scorecard
 from rejoinder.conformance.server import Server
-from rejoinder.conformance.suite import CASES, NoSuchCase, chosen
-from rejoinder.conformance.verdict import Verdict, document, judge, summary
+from rejoinder.conformance.suite import chosen
+from rejoinder.conformance.table import listing, spoken, table
+from rejoinder.conformance.verdict import Outcome, Verdict, judge
 
-_KEY_VARIABLE = "CONFORMANCE_API_KEY"
+PROGRAM = "python -m rejoinder.conformance"
+
+_WRITERS: Mapping[str, Callable[[Report], bytes]] = {".html": page, ".json": Report.encode, ".xml": junit}
+
+_FAILING: Mapping[str, Sequence[Outcome]] = {
+    "broken": ("broken", "not_judged"),
+    "not-applicable": ("broken", "not_judged", "not_applicable"),
+    "never": (),
+}
+
+_USAGE = """\
+%(prog)s URL --model NAME [options]
+       %(prog)s --list
+       %(prog)s compare FILE.json… --report FILE.html"""
+
+_EXAMPLES = """\
+examples:
+  %(prog)s http://127.0.0.1:8080/v1 --model demo
+  %(prog)s https://api.openai.com/v1 --model gpt-5-mini --api-key-env OPENAI_API_KEY --report report.html
+  %(prog)s http://127.0.0.1:8000/v1 --model local --only streams,tools --only 'errors.*missing*'
+  %(prog)s compare one.json other.json --report scorecard.html
+
+It sends a few small requests for each rule, one after another, and needs nothing but the server. Nothing depends on
+what the model says. A server that lacks something and says so breaks no rule: that rule does not apply to it.
+
+exit status: 0, or 1 if --fail-on says so, or 2 if nothing could be judged
+"""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Judge a server. The exit status is 0 when no case failed and 1 otherwise; wrong arguments end with 2."""
-    parser = _parser()
-    wanted = parser.parse_args(arguments, _Arguments())
-    if wanted.listing:
-        for case in CASES:
-            print(f"{case.theme:<13} {case.name}: {case.rule}")
-        return 0
-    if not wanted.base_url or not wanted.model:
-        parser.error("expected a base URL and --model")
+def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
+    """Run the command and give its exit status. Wrong arguments raise SystemExit, as argparse does."""
     try:
-        cases = chosen(wanted.only)
-    except NoSuchCase as error:
-        parser.error(f"--only: {error}; --list shows them")
-    key = wanted.key or os.environ.get(_KEY_VARIABLE)
-    verdicts = asyncio.run(_judged(cases, wanted, key))
-    if wanted.json:
-        print(document(verdicts).decode())
-    else:
-        print(summary(verdicts))
-    return int(any(verdict.outcome == "fail" for verdict in verdicts))
+        if list(arguments[:1]) == ["compare"]:
+            return _compare(arguments[1:], program)
+        return _judge(arguments, program)
+    except ConformanceError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{program}: interrupted; no report was written", file=sys.stderr)
+        return 130
 
 
-class _Arguments(argparse.Namespace):
-    base_url: str | None
+class _Judging(argparse.Namespace):
+    url: str | None
     model: str | None
-    key: str | None
+    api_key_env: str | None
     only: list[str]
-    json: bool
-    listing: bool
+    report: list[Path]
+    name: str | None
+    fail_on: str
     timeout: float
+    quiet: bool
+    listing: bool
 
 
-def _parser() -> argparse.ArgumentParser:
+def _judge(arguments: Sequence[str], program: str) -> int:
+    parser = _parser(program)
+    wanted = parser.parse_args(arguments, _Judging())
+    try:
+        rules = chosen(wanted.only)
+    except UnknownRule as error:
+        parser.error(f"--only: {error}; --list prints them all")
+    if wanted.listing:
+        print(listing(rules, _width()))
+        return 0
+    if wanted.url is None or wanted.model is None:
+        parser.error(f"expected the URL of a server and --model; `{program} --help` has examples")
+    key = os.environ.get(wanted.api_key_env) if wanted.api_key_env else None
+    if wanted.api_key_env and not key:
+        parser.error(
+            f"--api-key-env: the variable {wanted.api_key_env} is not set; export it, with the key as its value"
+        )
+    begun, started_at = time.monotonic(), datetime.now(UTC)
+    verdicts = asyncio.run(_verdicts(rules, wanted.url, wanted.model, key, wanted))
+    report = Report.of(
+        verdicts,
+        url=wanted.url,
+        model=wanted.model,
+        name=wanted.name,
+        started_at=started_at,
+        seconds=time.monotonic() - begun,
+    )
+    print(table(report, _width()))
+    for path in wanted.report:
+        _write(path, _WRITERS[path.suffix](report))
+    return int(any(report.counts[outcome] for outcome in _FAILING[wanted.fail_on]))
+
+
+async def _verdicts(rules: Sequence[Rule], url: str, model: str, key: str | None, wanted: _Judging) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    progress = None if wanted.quiet else Progress(sys.stderr, len(rules))
+    async with Server.at(url, model, key=key, timeout=wanted.timeout) as server:
+        await arrive(server)
+        # One after the other: a small model on a small machine is not to be hurried.
+        for rule in rules:
+            if progress:
+                progress.begin(rule)
+            verdicts.append(await judge(rule, server))
+            if progress:
+                progress.end(verdicts[-1])
+    return verdicts
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m rejoinder.conformance",
-        description="Judge a server that speaks the Responses API. Exits with 1 when it breaks a rule.",
+        prog=program,
+        usage=_USAGE,
+        description="Judge a server that speaks OpenAI's Responses API: which rules it keeps, which it breaks and how.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("base_url", nargs="?", help="ends in the version, for example http://127.0.0.1:8080/v1")
-    parser.add_argument("--model", help="a model that answers there")
-    parser.add_argument("--key", help=f"the API key; by default ${_KEY_VARIABLE}")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a case or theme; may be repeated")
-    parser.add_argument("--json", action="store_true", help="print one JSON list instead of lines")
-    parser.add_argument(
-        "--list", dest="listing", action="store_true", help="print the cases and their rules, and judge nobody"
+    add = parser.add_argument
+    add("url", nargs="?", type=_url, metavar="URL", help="where the API is, with its version: http://127.0.0.1:8080/v1")
+    add("--model", metavar="NAME", help="a model that answers there")
+    add("--api-key-env", metavar="VAR", help="the environment variable that holds the API key; without it none is sent")
+    add(
+        "--only",
+        action="append",
+        default=[],
+        metavar="RULES",
+        help="look at these alone: ids, chapters or globs, with commas between them; may be repeated",
     )
-    parser.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS", help="for one answer (%(default)s)")
+    add(
+        "--report",
+        action="append",
+        default=[],
+        type=_file(*_WRITERS),
+        metavar="FILE",
+        help="also write a report: .html to read, .json to compare, .xml (JUnit) for CI; may be repeated",
+    )
+    add("--name", metavar="NAME", help="what reports call the server; by default host and port")
+    add(
+        "--fail-on",
+        choices=list(_FAILING),
+        default="broken",
+        help="the exit status is 1 when a rule is broken (the default), or also when one does not apply, or never",
+    )
+    add("--timeout", type=float, default=120.0, metavar="SECONDS", help="for one answer (default: %(default)g)")
+    add("--quiet", action="store_true", help="only the table at the end")
+    add("--list", dest="listing", action="store_true", help="print the rules, or those of --only, and judge nobody")
     return parser
 
 
-async def _judged(cases: Iterable[Case], wanted: _Arguments, key: str | None) -> list[Verdict]:
-    assert wanted.base_url is not None, "checked before"
-    assert wanted.model is not None, "checked before"
-    verdicts: list[Verdict] = []
-    async with Server.at(wanted.base_url, wanted.model, key=key, timeout=wanted.timeout) as server:
-        # One after the other: a small model on a small machine is not to be hurried.
-        for case in cases:
-            verdicts.append(await judge(case, server))
-            if not wanted.json:
-                print(verdicts[-1].line, flush=True)
-    return verdicts
+class _Comparing(argparse.Namespace):
+    files: list[Path]
+    report: Path | None
+
+
+def _compare(arguments: Sequence[str], program: str) -> int:
+    parser = argparse.ArgumentParser(
+        prog=f"{program} compare",
+        description="Lay several reports side by side: one table, rules by servers.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="what `--report FILE.json` wrote")
+    parser.add_argument("--report", type=_file(".html"), metavar="FILE", help="the page to write, ending in .html")
+    wanted = parser.parse_args(arguments, _Comparing())
+    reports = [_read(path) for path in wanted.files]
+    for report in reports:
+        print(f"{report.name}, model {report.model}: {spoken(report.counts)}")
+    if wanted.report is not None:
+        _write(wanted.report, scorecard(reports))
+    return 0
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"expected http://… or https://…, with the version at its end, got {text!r}")
+    return text
+
+
+def _file(*suffixes: str) -> Callable[[str], Path]:
+    """A file to write, with one of these endings. What cannot work is told before anything is judged."""
+
+    def parsed(text: str) -> Path:
+        path = Path(text)
+        if path.suffix not in suffixes:
+            raise argparse.ArgumentTypeError(f"expected a name that ends in {' or '.join(suffixes)}, got {text!r}")
+        if not path.parent.is_dir():
+            raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}; make it first")
+        return path
+
+    return parsed
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UnusableReport(f"the report cannot be written to {path}: {error.strerror}; name another file") from None
+    print(f"written: {path}", file=sys.stderr)
+
+
+def _read(path: Path) -> Report:
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise UnusableReport(f"{path} cannot be read: {error.strerror}") from None
+    except UnusableReport as error:
+        raise UnusableReport(f"{path}: {error}") from None
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, 120)

@@ -1,4 +1,7 @@
-"""What a case says when something is not as its rule has it."""
+"""What a rule says when something is not as it should be.
+
+`at` is the place that shows it, of what the server sent: a report points there.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,15 +11,15 @@ _SHOWN = 200
 """Characters of a value in a message."""
 
 
-def expect(truth: object, expected: str, got: object) -> None:
+def expect(truth: object, expected: str, got: object, *, at: bytes = b"") -> None:
     """Raises Broken unless the first is true."""
     if not truth:
-        raise Broken(expected, str(got)[:_SHOWN])
+        raise Broken(expected, str(got)[:_SHOWN], at=at)
 
 
-def expect_equal(what: str, expected: object, got: object) -> None:
+def expect_equal(what: str, expected: object, got: object, *, at: bytes = b"") -> None:
     """Raises Broken when they differ."""
-    expect(expected == got, f"{what} {expected!r}"[:_SHOWN], repr(got))
+    expect(expected == got, f"{what} {expected!r}"[:_SHOWN], repr(got), at=at)
 
 
 def expect_distinct(what: str, values: Sequence[str | None]) -> None:

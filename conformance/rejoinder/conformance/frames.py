@@ -1,7 +1,7 @@
 """A stream of server-sent events, taken apart (events.md §1).
 
 `frames` reads as leniently as the standard of server-sent events allows, so that one broken rule of framing hides
-nothing else; the rules themselves are looked at by the cases.
+nothing else; the rules themselves are looked at in `about_streams`.
 """
 
 import re

@@ -56,11 +56,15 @@ def fields(stream: Stream) -> None:
 
 def numbering(stream: Stream) -> None:
     """Sequence numbers begin at 0, or at 1 as some examples do, and count every event (§1)."""
-    numbers = [event.sequence_number for event in stream.events]
-    expect(numbers[0] in (0, 1), "the first sequence_number to be 0", numbers[0])
-    for before, number in pairwise(numbers):
+    first = stream.events[0]
+    expect(first.sequence_number in (0, 1), "the first sequence_number to be 0", first.sequence_number, at=first.raw)
+    for before, event in pairwise(stream.events):
+        number, last = event.sequence_number, before.sequence_number
         expect(
-            before is not None and number == before + 1, f"the sequence_number after {before} to be one more", number
+            last is not None and number == last + 1,
+            f"the sequence_number after {last} to be one more",
+            number,
+            at=event.raw,
         )
 
 
@@ -71,9 +75,16 @@ def lifecycle(stream: Stream) -> None:
     """
     kinds = [event.type for event in stream.events]
     begin = [kind for kind in kinds[:3] if kind != "response.queued"]
-    expect_equal("the stream to begin with", ["response.created", "response.in_progress"], begin[:2])
+    expect_equal(
+        "the stream to begin with", ["response.created", "response.in_progress"], begin[:2], at=stream.events[0].raw
+    )
     ends = [place for place, kind in enumerate(kinds) if kind in TERMINAL]
-    expect(ends == [len(kinds) - 1], "one terminal event, and nothing after it", [kinds[place] for place in ends])
+    expect(
+        ends == [len(kinds) - 1],
+        "one terminal event, and nothing after it",
+        [kinds[place] for place in ends],
+        at=stream.events[-1].raw,
+    )
     ids = {read(_Id, event.response, "a response").id for event in stream.events if event.type in LIFECYCLE}
     expect(len(ids) == 1, "one response id in all events", sorted(ids))
 
@@ -94,9 +105,9 @@ def beginnings(stream: Stream) -> None:
     for event in stream.events:
         if event.type in LIFECYCLE and event.type not in TERMINAL:
             begun = read(_Begun, event.response, "a response")
-            expect(not begun.output, f"an empty output in '{event.type}'", begun.output)
+            expect(not begun.output, f"an empty output in '{event.type}'", begun.output, at=event.raw)
             for name in ("usage", "completed_at", "error"):
-                expect_equal(f"{name} in '{event.type}' to be", b"null", bytes(getattr(begun, name)))
+                expect_equal(f"{name} in '{event.type}' to be", b"null", bytes(getattr(begun, name)), at=event.raw)
 
 
 class _Added(Struct):
@@ -117,9 +128,10 @@ def added_items(stream: Stream) -> None:
         if event.kind == "output_item.added":
             item = read(_Added, event.item, "an added item")
             if field := _FILLED.get(item.type):
-                expect_equal("the status of an added item to be", "in_progress", item.status)
+                expect_equal("the status of an added item to be", "in_progress", item.status, at=event.raw)
                 value = getattr(item, field)
-                expect(value in ([], Raw(b'""')), f"the {field} of an added '{item.type}' item to be empty", value)
+                empty = value in ([], Raw(b'""'))
+                expect(empty, f"the {field} of an added '{item.type}' item to be empty", value, at=event.raw)
 
 
 def pairing(stream: Stream) -> None:
@@ -130,18 +142,19 @@ def pairing(stream: Stream) -> None:
     for event in stream.events:
         place = event.output_index
         if event.kind == "output_item.added":
-            expect_equal("the output_index of the next item to be", len(added), place)
+            expect_equal("the output_index of the next item to be", len(added), place, at=event.raw)
             added.append(read(Item, event.item, "an added item"))
             open_items[len(added) - 1] = added[-1]
         elif place is not None:
-            expect(place in open_items, f"'{event.type}' between 'added' and 'done' of its item", f"index {place}")
+            within = f"'{event.type}' between 'added' and 'done' of its item"
+            expect(place in open_items, within, f"index {place}", at=event.raw)
             item = open_items[place]
             if event.kind == "output_item.done":
                 done = read(Item, event.item, "an item that is done")
-                expect_equal("type, id and call_id as they were added:", item.identity, done.identity)
+                expect_equal("type, id and call_id as they were added:", item.identity, done.identity, at=event.raw)
                 del open_items[place]
             elif event.item_id is not None:
-                expect_equal(f"the item_id in '{event.type}' to be", item.id, event.item_id)
+                expect_equal(f"the item_id in '{event.type}' to be", item.id, event.item_id, at=event.raw)
     expect(not open_items, "every added item to be done", f"open ones at {sorted(open_items)}")
 
 
@@ -166,7 +179,12 @@ def bodies(stream: Stream) -> None:
         body = [event.kind for event in stream.events if event.output_index == done.output_index][1:-1]
         if grammar := _BODIES.get(item.type or ""):
             word = "".join(f"{kind} " for kind in body)
-            expect(grammar.fullmatch(word), f"the events of a '{item.type}' item in order", word or "no events")
+            expect(
+                grammar.fullmatch(word),
+                f"the events of a '{item.type}' item in order",
+                word or "no events",
+                at=done.raw,
+            )
 
 
 _TOLD = {
@@ -196,8 +214,8 @@ def deltas(stream: Stream) -> None:
                 joined[key] = joined.get(key, "") + (event.delta or "")
                 if ending == "done":
                     whole[key] = getattr(event, field) or ""
-        expect_equal("the deltas joined to be what 'done' says:", whole, joined)
-        expect_equal("the finished item to hold what its events said:", whole, _held(item))
+        expect_equal("the deltas joined to be what 'done' says:", whole, joined, at=done.raw)
+        expect_equal("the finished item to hold what its events said:", whole, _held(item), at=done.raw)
 
 
 def _index(event: Event) -> int:

@@ -1,9 +1,9 @@
-"""Answers that many cases look at. Ask for them with `server.once`."""
+"""Answers that many rules look at. Ask for them with `server.once`."""
 
 from contextlib import suppress
 
 from rejoinder.conformance.answer import answer_in, skip_if_refused
-from rejoinder.conformance.errors import Skipped
+from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.server import Json, Reply, Server
 from rejoinder.conformance.stream import Stream
 
@@ -24,9 +24,14 @@ TOOLS = ("tools", "tool_choice")
 """The parameters a server without tools may refuse."""
 
 
+async def greeted(server: Server) -> Reply:
+    """Whatever a greeting is answered with."""
+    return await server.post(input=GREETING)
+
+
 async def plain(server: Server) -> Reply:
     """A greeting, answered in one piece."""
-    return (await server.post(input=GREETING)).expect(200)
+    return (await server.once(greeted)).expect(200)
 
 
 async def streamed(server: Server) -> Stream:
@@ -35,7 +40,7 @@ async def streamed(server: Server) -> Stream:
 
 
 async def called(server: Server) -> Reply:
-    """A call of the clock in one piece. Raises Skipped when the server has no tools."""
+    """A call of the clock in one piece. Raises NotApplicable when the server has no tools."""
     reply = await server.post(input="What time is it?", tools=[CLOCK], tool_choice="required")
     skip_if_refused(reply, TOOLS)
     answer_in(reply)
@@ -43,7 +48,7 @@ async def called(server: Server) -> Reply:
 
 
 async def called_in_events(server: Server) -> Stream:
-    """A call of the clock in events. Raises Skipped when the server has no tools."""
+    """A call of the clock in events. Raises NotApplicable when the server has no tools."""
     reply = await server.post(input="What time is it?", tools=[CLOCK], tool_choice="required", stream=True)
     skip_if_refused(reply, TOOLS)
     return Stream.of(reply)
@@ -52,7 +57,7 @@ async def called_in_events(server: Server) -> Stream:
 async def replies(server: Server) -> list[Reply]:
     """The answers in one piece there are."""
     found = [await server.once(plain)]
-    with suppress(Skipped):  # the cases about tools say so
+    with suppress(NotApplicable):  # the rules about tools say so
         found.append(await server.once(called))
     return found
 
@@ -60,6 +65,6 @@ async def replies(server: Server) -> list[Reply]:
 async def streams(server: Server) -> list[Stream]:
     """The answers in events there are."""
     found = [await server.once(streamed)]
-    with suppress(Skipped):
+    with suppress(NotApplicable):
         found.append(await server.once(called_in_events))
     return found

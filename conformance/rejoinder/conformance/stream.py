@@ -16,7 +16,7 @@ LIFECYCLE = ("response.created", "response.queued", "response.in_progress", *TER
 
 
 class Event(Struct):
-    """What cases read of an event. `raw` is the whole of it."""
+    """What rules read of an event. `raw` is the whole of it."""
 
     type: str
     sequence_number: int | None = None
@@ -61,7 +61,7 @@ class Stream:
         """The response the last lifecycle event tells of. Raises Broken when the stream does not end with one."""
         last = self.events[-1]
         if last.type not in TERMINAL:
-            raise Broken("a terminal event at the end", f"'{last.type}'")
+            raise Broken("a terminal event at the end", f"'{last.type}'", at=last.raw)
         return last.response
 
     @property

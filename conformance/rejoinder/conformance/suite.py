@@ -1,42 +1,59 @@
-"""All cases."""
+"""All rules, chapter by chapter."""
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
 from rejoinder.conformance import (
-    about_answers,
-    about_continuation,
-    about_inputs,
+    about_create,
+    about_errors,
+    about_formats,
+    about_images,
+    about_lineage,
     about_lists,
-    about_refusals,
+    about_objects,
     about_storage,
     about_streams,
     about_tools,
 )
-from rejoinder.conformance.case import Case
+from rejoinder.conformance.errors import UnknownRule
+from rejoinder.conformance.rule import Chapter, Rule
 
-CASES: Sequence[Case] = [
-    *about_answers.theme,
-    *about_streams.theme,
-    *about_inputs.theme,
-    *about_continuation.theme,
-    *about_storage.theme,
-    *about_lists.theme,
-    *about_tools.theme,
-    *about_refusals.theme,
+CHAPTERS: Sequence[Chapter] = [
+    about_create.chapter,
+    about_objects.chapter,
+    about_streams.chapter,
+    about_lineage.chapter,
+    about_tools.chapter,
+    about_formats.chapter,
+    about_images.chapter,
+    about_errors.chapter,
+    about_lists.chapter,
+    about_storage.chapter,
 ]
 
-
-class NoSuchCase(Exception):
-    """Raised when a name is neither a case's nor a theme's."""
+RULES: Sequence[Rule] = [rule for chapter in CHAPTERS for rule in chapter]
 
 
-def chosen(names: Iterable[str]) -> list[Case]:
-    """The cases of these names, where the name of a theme means all of its cases; all cases if there are no names.
+def chosen(patterns: Iterable[str]) -> list[Rule]:
+    """The rules with these ids, of these chapters, or whose ids match these globs; all of them if there are none.
 
-    Raises NoSuchCase.
+    A pattern may be several with commas between them. Raises UnknownRule.
     """
-    wanted = set(names)
-    known = {case.name for case in CASES} | {case.theme for case in CASES}
-    if unknown := wanted - known:
-        raise NoSuchCase(f"expected the name of a case or a theme, got {sorted(unknown)[0]!r}")
-    return [case for case in CASES if not wanted or case.name in wanted or case.theme in wanted]
+    wanted = [pattern.strip() for several in patterns for pattern in several.split(",") if pattern.strip()]
+    for pattern in wanted:
+        if not any(_matches(rule, pattern) for rule in RULES):
+            raise UnknownRule(f"expected the id of a rule, a chapter or a glob like 'streams.*', got {_told(pattern)}")
+    return [rule for rule in RULES if not wanted or any(_matches(rule, pattern) for pattern in wanted)]
+
+
+def _matches(rule: Rule, pattern: str) -> bool:
+    return pattern == rule.chapter.name or fnmatchcase(rule.id, pattern)
+
+
+def _told(pattern: str) -> str:
+    """The pattern, and what it may have been meant for."""
+    names = {rule.id.partition(".")[2]: rule.id for rule in RULES}
+    known = [*(chapter.name for chapter in CHAPTERS), *names.values(), *names]
+    close = get_close_matches(pattern, known, n=1)
+    return f"{pattern!r}; did you mean {names.get(close[0], close[0])!r}?" if close else repr(pattern)

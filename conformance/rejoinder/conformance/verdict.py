@@ -1,69 +1,87 @@
-"""The verdict on one case, and how it is told."""
+"""The verdict on one rule."""
 
 import time
+import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
-from rejoinder.conformance.case import Case
-from rejoinder.conformance.errors import Broken, Skipped
+from rejoinder.conformance.errors import Broken, NotApplicable
+from rejoinder.conformance.need import check_needs
+from rejoinder.conformance.rule import Rule
 from rejoinder.conformance.server import Server
+from rejoinder.conformance.transcript import Passage
 
-Outcome = Literal["pass", "fail", "skip"]
+Outcome = Literal["kept", "broken", "not_applicable", "not_judged"]
+"""`not_judged` is a fault of the suite: a rule ended in a way nobody foresaw."""
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`said` is what was expected and what came, or why the case was skipped; `seconds` is how long it took."""
+class Verdict(msgspec.Struct, frozen=True):
+    """One rule, and what became of it. This is also its row in a report (README.md, Formats).
 
-    case: Case
+    `reason` is what was expected and what came, or why the rule does not apply. `transcript` ends with what shows it;
+    there is one only if the rule is broken or not judged.
+    """
+
+    id: str
+    chapter: str
+    title: str
+    sentence: str
+    source: str
+    needs: list[str]
     outcome: Outcome
-    said: str
-    seconds: float
-
-    @property
-    def line(self) -> str:
-        if self.outcome == "pass":
-            return f"pass  {self.case.name}"
-        if self.outcome == "skip":
-            return f"skip  {self.case.name}: {self.said}"
-        return f"FAIL  {self.case.name}: {self.said} — {self.case.rule} [{self.case.source}]"
+    reason: str = ""
+    seconds: float = 0
+    transcript: list[Passage] = []
 
 
-async def judge(case: Case, server: Server) -> Verdict:
-    """Run one case against a server."""
+async def judge(rule: Rule, server: Server) -> Verdict:
+    """Look at one rule of a server."""
+    witness = server.apart()
     started = time.monotonic()
-    outcome: Outcome = "pass"
-    said = ""
+    outcome: Outcome = "kept"
+    reason = ""
+    transcript: list[Passage] = []
     try:
-        await case.check(server)
+        await check_needs(rule.needs, server.apart())
+        await rule.check(witness)
+    except NotApplicable as lacking:
+        outcome, reason = "not_applicable", str(lacking)
     except Broken as broken:
-        outcome, said = "fail", str(broken)
-    except Skipped as skipped:
-        outcome, said = "skip", str(skipped)
-    return Verdict(case, outcome, " ".join(said.split()), time.monotonic() - started)
-
-
-def summary(verdicts: Iterable[Verdict]) -> str:
-    outcomes = [verdict.outcome for verdict in verdicts]
-    return f"{outcomes.count('pass')} passed, {outcomes.count('fail')} failed, {outcomes.count('skip')} skipped"
-
-
-def document(verdicts: Iterable[Verdict]) -> bytes:
-    """The verdicts as a list in JSON, one object for each."""
-    return msgspec.json.encode(
-        [
-            {
-                "case": verdict.case.name,
-                "theme": verdict.case.theme,
-                "outcome": verdict.outcome,
-                "said": verdict.said,
-                "rule": verdict.case.rule,
-                "source": verdict.case.source,
-                "seconds": round(verdict.seconds, 3),
-            }
-            for verdict in verdicts
-        ]
+        outcome, reason, transcript = "broken", str(broken), witness.excerpt(broken.at)
+    except Exception as error:  # the other rules are judged all the same
+        outcome, reason, transcript = "not_judged", _stumbled(error), witness.excerpt()
+    return Verdict(
+        id=rule.id,
+        chapter=rule.chapter.name,
+        title=rule.chapter.title,
+        sentence=rule.sentence,
+        source=rule.source,
+        needs=[need.name for need in rule.needs],
+        outcome=outcome,
+        reason=server.discreet(" ".join(reason.split())),
+        seconds=round(time.monotonic() - started, 3),
+        transcript=transcript,
     )
+
+
+def _stumbled(error: Exception) -> str:
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"the suite stumbled over {type(error).__name__} ({error}) at {at.filename}:{at.lineno}; please report it"
+
+
+def tally(verdicts: Iterable[Verdict]) -> dict[Outcome, int]:
+    """How many verdicts there are of each outcome."""
+    outcomes = [verdict.outcome for verdict in verdicts]
+    return {outcome: outcomes.count(outcome) for outcome in OUTCOMES}
+
+
+def chapters(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    """The verdicts by the titles of their chapters, in their order."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.title, []).append(verdict)
+    return found

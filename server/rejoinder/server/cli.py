@@ -2,9 +2,9 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Never
 
@@ -140,6 +140,19 @@ def codex(
     click.echo("use it with: codex -p rejoinder", err=not writing)
     if keyed:
         click.echo("Codex takes its key from REJOINDER_API_KEY; export it where Codex runs", err=not writing)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def conformance(arguments: tuple[str, ...]) -> None:
+    """Judge any server that speaks the Responses API.
+
+    `rejoinder conformance --help` says how.
+    """
+    # By its name, since the judge and the judged import nothing of each other.
+    [command] = entry_points(group="rejoinder.commands", name="conformance")
+    judge: Callable[[Sequence[str], str], int] = command.load()
+    raise click.exceptions.Exit(judge(arguments, "rejoinder conformance"))
 
 
 @cli.group()

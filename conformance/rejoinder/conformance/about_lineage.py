@@ -1,16 +1,16 @@
 """Going on from a previous response."""
 
 from rejoinder.conformance.answer import Answer, Page, answer_in, create, read, refusal_in, usage_of
-from rejoinder.conformance.case import Theme
-from rejoinder.conformance.errors import Skipped
+from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.expectation import expect, expect_distinct, expect_equal, expect_same
+from rejoinder.conformance.rule import Chapter
 from rejoinder.conformance.samples import CLOCK, GREETING, TOOLS, UNKNOWN, plain
 from rejoinder.conformance.server import Server
 from rejoinder.conformance.stream import Stream
 
 _LONG = "word " * 400
 
-theme = Theme("continuation")
+chapter = Chapter("lineage", "Lineage")
 
 
 async def _parent(server: Server) -> Answer:
@@ -23,14 +23,14 @@ async def _child(server: Server) -> Answer:
 
 
 def _tokens(answer: Answer) -> int:
-    """The tokens that went in. Raises Skipped where they are not counted."""
+    """The tokens that went in. Raises NotApplicable where they are not counted."""
     tokens = usage_of(answer).input_tokens
     if tokens == 0:
-        raise Skipped("the server counts no input tokens")
+        raise NotApplicable("the server counts no input tokens")
     return tokens
 
 
-@theme.case
+@chapter.rule
 async def a_response_continues_another(server: Server) -> None:
     """A request may name a previous response, and its own response names it too.
 
@@ -42,7 +42,7 @@ async def a_response_continues_another(server: Server) -> None:
     expect_equal("the status", "completed", child.status)
 
 
-@theme.case
+@chapter.rule
 async def the_model_sees_what_was_said_before(server: Server) -> None:
     """What was said before is part of the context, and all of it counts as input tokens.
 
@@ -54,7 +54,7 @@ async def the_model_sees_what_was_said_before(server: Server) -> None:
     expect(child >= alone + 200, f"at least {alone + 200} input tokens after a long beginning", child)
 
 
-@theme.case
+@chapter.rule
 async def a_chain_remembers_its_beginning(server: Server) -> None:
     """The context is the whole lineage, not the previous response alone.
 
@@ -66,7 +66,7 @@ async def a_chain_remembers_its_beginning(server: Server) -> None:
     expect(after > before, f"more input tokens than the {before} of the response before", after)
 
 
-@theme.case
+@chapter.rule
 async def a_response_can_be_continued_twice(server: Server) -> None:
     """Several responses may continue the same one, and it stays as it is.
 
@@ -82,7 +82,7 @@ async def a_response_can_be_continued_twice(server: Server) -> None:
     expect_same("the parent to stay", *(read(object, reply.body, "a response") for reply in (before, after)))
 
 
-@theme.case
+@chapter.rule
 async def a_stream_continues_another(server: Server) -> None:
     """A streamed response continues a plain one and is continued by a plain one.
 
@@ -95,7 +95,7 @@ async def a_stream_continues_another(server: Server) -> None:
     expect_equal("previous_response_id of what follows the stream", streamed.id, after.previous_response_id)
 
 
-@theme.case
+@chapter.rule
 async def settings_are_not_inherited(server: Server) -> None:
     """Instructions, tools and metadata hold for one response; the next one has its own or none.
 
@@ -110,7 +110,7 @@ async def settings_are_not_inherited(server: Server) -> None:
     expect(not child.metadata, "no metadata", child.metadata)
 
 
-@theme.case
+@chapter.rule
 async def instructions_leave_the_context(server: Server) -> None:
     """The instructions of a previous response are not part of the next one's context.
 
@@ -124,7 +124,7 @@ async def instructions_leave_the_context(server: Server) -> None:
     expect(after < most, f"fewer than {most} input tokens without the instructions", after)
 
 
-@theme.case
+@chapter.rule
 async def an_unknown_previous_response_is_refused(server: Server) -> None:
     """A previous response that is not there is status 400, code previous_response_not_found, and never ignored.
 
@@ -134,7 +134,7 @@ async def an_unknown_previous_response_is_refused(server: Server) -> None:
     refusal_in(reply, param="previous_response_id", code="previous_response_not_found")
 
 
-@theme.case
+@chapter.rule
 async def a_malformed_previous_response_is_refused(server: Server) -> None:
     """An id with other characters than letters, digits, `_` and `-` is status 400 and names the parameter.
 
@@ -144,7 +144,7 @@ async def a_malformed_previous_response_is_refused(server: Server) -> None:
         refusal_in(await server.post(input=GREETING, previous_response_id=wrong), param="previous_response_id")
 
 
-@theme.case
+@chapter.rule
 async def what_is_not_stored_cannot_be_continued(server: Server) -> None:
     """A response made with store false cannot be a previous response.
 
@@ -155,7 +155,7 @@ async def what_is_not_stored_cannot_be_continued(server: Server) -> None:
     refusal_in(reply, param="previous_response_id", code="previous_response_not_found")
 
 
-@theme.case
+@chapter.rule
 async def what_was_deleted_cannot_be_continued(server: Server) -> None:
     """A response that was deleted cannot be a previous response.
 
@@ -167,7 +167,7 @@ async def what_was_deleted_cannot_be_continued(server: Server) -> None:
     refusal_in(reply, param="previous_response_id", code="previous_response_not_found")
 
 
-@theme.case
+@chapter.rule
 async def ids_are_unique_over_a_chain(server: Server) -> None:
     """No two items of a chain have the same id, neither those that were sent nor those that were answered.
 
@@ -180,7 +180,7 @@ async def ids_are_unique_over_a_chain(server: Server) -> None:
     expect_distinct("the ids of two answers' items", [item.id for item in [*parent.output, *child.output]])
 
 
-@theme.case
+@chapter.rule
 async def a_stored_item_can_be_referred_to(server: Server) -> None:
     """An item_reference stands for a stored item; one that is not there is status 400.
 
@@ -188,7 +188,7 @@ async def a_stored_item_can_be_referred_to(server: Server) -> None:
     """
     said = answer_in(await server.once(plain)).output[-1:]
     if not said:
-        raise Skipped("there is no stored item to refer to")
+        raise NotApplicable("there is no stored item to refer to")
     reference = {"type": "item_reference", "id": said[0].id}
     answer = await create(server, optional=("input[0]",), input=[reference, {"role": "user", "content": "Go on."}])
     expect_equal("the status", "completed", answer.status)

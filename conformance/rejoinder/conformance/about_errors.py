@@ -1,17 +1,17 @@
 """What a server refuses, and how it says so."""
 
 from rejoinder.conformance.answer import read, refusal_in
-from rejoinder.conformance.case import Theme
-from rejoinder.conformance.errors import Skipped
 from rejoinder.conformance.expectation import expect_equal
+from rejoinder.conformance.need import KEY
+from rejoinder.conformance.rule import Chapter
 from rejoinder.conformance.samples import GREETING, UNKNOWN
 from rejoinder.conformance.server import Json, Server
 from rejoinder.conformance.shape import EnvelopeShape
 
-theme = Theme("refusals")
+chapter = Chapter("errors", "Errors")
 
 
-@theme.case
+@chapter.rule
 async def an_error_has_one_envelope(server: Server) -> None:
     """Every error is JSON with one object `error` that has message, type, param and code; the last two may be null,
     and a code is a string.
@@ -26,13 +26,13 @@ async def an_error_has_one_envelope(server: Server) -> None:
         await server.get(f"/responses/{UNKNOWN}"),
         await server.get("/no-such-path"),
     ):
-        # Whether it had to be refused at all is for the other cases to say.
+        # Whether it had to be refused at all is for the other rules to say.
         if reply.status >= 400:
             read(EnvelopeShape, reply.body, f"an error (status {reply.status})")
             expect_equal("the content type of an error", "application/json", reply.media_type)
 
 
-@theme.case
+@chapter.rule
 async def a_body_that_is_no_object_is_refused(server: Server) -> None:
     """A body that is null, a list, a number, a text, broken or not there at all is status 400.
 
@@ -42,7 +42,7 @@ async def a_body_that_is_no_object_is_refused(server: Server) -> None:
         refusal_in(await server.send("POST", "/responses", body))
 
 
-@theme.case
+@chapter.rule
 async def a_missing_model_is_named(server: Server) -> None:
     """A request without a model is status 400 and names it.
 
@@ -51,7 +51,7 @@ async def a_missing_model_is_named(server: Server) -> None:
     refusal_in(await server.send("POST", "/responses", b'{"input": "Say hello."}'), param="model")
 
 
-@theme.case
+@chapter.rule
 async def a_missing_input_is_named(server: Server) -> None:
     """A request with nothing to answer is status 400 and names the input.
 
@@ -60,7 +60,7 @@ async def a_missing_input_is_named(server: Server) -> None:
     refusal_in(await server.post(), param="input")
 
 
-@theme.case
+@chapter.rule
 async def an_unknown_model_is_refused(server: Server) -> None:
     """A model that is not there is status 400 or 404, and the code is model_not_found.
 
@@ -74,7 +74,7 @@ def _message(part: Json) -> Json:
     return [{"role": "user", "content": [part]}]
 
 
-@theme.case
+@chapter.rule
 async def a_wrong_type_is_named(server: Server) -> None:
     """A parameter of the wrong type is status 400, and param is the place of it, also deep inside.
 
@@ -102,7 +102,7 @@ async def a_wrong_type_is_named(server: Server) -> None:
         refusal_in(await server.post(**{"input": GREETING, **fields}), param=param)
 
 
-@theme.case
+@chapter.rule
 async def a_value_out_of_range_is_named(server: Server) -> None:
     """A number beyond its limits, or a word that is not one of the choices, is status 400 and names the parameter.
 
@@ -121,7 +121,7 @@ async def a_value_out_of_range_is_named(server: Server) -> None:
         refusal_in(await server.post(**{"input": GREETING, param: value}), param=param)
 
 
-@theme.case
+@chapter.rule
 async def an_unknown_role_is_refused(server: Server) -> None:
     """A message is by user, assistant, system or developer; another role is status 400.
 
@@ -130,7 +130,7 @@ async def an_unknown_role_is_refused(server: Server) -> None:
     refusal_in(await server.post(input=[{"role": "nobody", "content": "Say hello."}]), param="input[0]")
 
 
-@theme.case
+@chapter.rule
 async def metadata_has_limits(server: Server) -> None:
     """Metadata has at most 16 pairs of texts, keys of at most 64 characters and values of at most 512.
 
@@ -145,7 +145,7 @@ async def metadata_has_limits(server: Server) -> None:
         refusal_in(await server.post(input=GREETING, metadata=metadata), param="metadata")
 
 
-@theme.case
+@chapter.rule
 async def an_unknown_path_is_not_found(server: Server) -> None:
     """A path nobody serves is status 404, in the same envelope as every error.
 
@@ -154,12 +154,10 @@ async def an_unknown_path_is_not_found(server: Server) -> None:
     refusal_in(await server.get("/no-such-path"), 404)
 
 
-@theme.case
+@chapter.needing(KEY)
 async def a_request_without_its_key_is_refused(server: Server) -> None:
     """Where a key is asked for, a request without one is status 401.
 
     Source: Guide, Error codes (http.md §6.2).
     """
-    if not server.has_key:
-        raise Skipped("no key was given, so none is known to be asked for")
     refusal_in(await server.send("GET", "/models", with_key=False), 401)

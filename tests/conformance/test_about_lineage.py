@@ -1,11 +1,9 @@
 import re
 from collections.abc import Callable
 
-import pytest
-
-from rejoinder.conformance.about_continuation import theme
-from rejoinder.conformance.samples import UNKNOWN
-from tests.conformance.judging import failed, in_responses, named, verdicts
+from rejoinder.conformance.about_lineage import chapter
+from rejoinder.conformance.samples import GREETING, UNKNOWN
+from tests.conformance.judging import Mutants, broken, every, ids, in_responses, verdicts
 from tests.conformance.little_server import Exchange, Fault, Json, LittleServer, Refused
 
 
@@ -145,74 +143,98 @@ def empty(it: Exchange) -> None:
         response["output"] = []
 
 
-FAULTS = {
+def naming_only_streams() -> Fault:
+    """A response does not name the one before if both came in one piece, and the child was greeted."""
+    streamed: set[str] = set()
+
+    def told(it: Exchange) -> None:
+        streamed.update(event["response"]["id"] for event in it.of("completed"))
+        for response in it.plain:
+            if it.body.get("input") == GREETING and response["previous_response_id"] not in streamed:
+                response["previous_response_id"] = None
+
+    return Fault(told=told)
+
+
+def seeing_little() -> Fault:
+    """The context grows by five tokens with every response, however long that is."""
+    depths: dict[str | None, int] = {}
+
+    def told(it: Exchange) -> None:
+        for response in it.plain:
+            depths[response["id"]] = depth = depths.get(response["previous_response_id"], 0) + 1
+            if depth > 1:
+                tokens = 5 * depth
+                response["usage"].update(input_tokens=tokens, total_tokens=tokens + response["usage"]["output_tokens"])
+
+    return Fault(told=told)
+
+
+MUTANTS: Mutants = {
+    "a greeted child does not name its parent": (naming_only_streams(), {"lineage.a-response-continues-another"}),
+    "the context is a summary": (seeing_little(), {"lineage.the-model-sees-what-was-said-before"}),
     "the parent is not named": (
         Fault(told=without_parents),
-        {"a-response-continues-another", "a-response-can-be-continued-twice", "a-stream-continues-another"},
+        {
+            "lineage.a-response-continues-another",
+            "lineage.a-response-can-be-continued-twice",
+            "lineage.a-stream-continues-another",
+        },
     ),
     "the context is empty": (
         in_responses(alone),
-        {"the-model-sees-what-was-said-before", "a-chain-remembers-its-beginning"},
+        {"lineage.the-model-sees-what-was-said-before", "lineage.a-chain-remembers-its-beginning"},
     ),
-    "the context is one response long": (reading_one_response_back(), {"a-chain-remembers-its-beginning"}),
-    "a parent is changed by its children": (counting_its_children(), {"a-response-can-be-continued-twice"}),
-    "a stream does not name its parent": (Fault(told=streamed_alone), {"a-stream-continues-another"}),
-    "tools are inherited": (inheriting("tools"), {"settings-are-not-inherited"}),
-    "instructions are inherited": (inheriting("instructions"), {"settings-are-not-inherited"}),
-    "instructions stay in the context": (keeping_instructions(), {"instructions-leave-the-context"}),
+    "the context is one response long": (reading_one_response_back(), {"lineage.a-chain-remembers-its-beginning"}),
+    "a parent is changed by its children": (counting_its_children(), {"lineage.a-response-can-be-continued-twice"}),
+    "a stream does not name its parent": (Fault(told=streamed_alone), {"lineage.a-stream-continues-another"}),
+    "tools are inherited": (inheriting("tools"), {"lineage.settings-are-not-inherited"}),
+    "instructions are inherited": (inheriting("instructions"), {"lineage.settings-are-not-inherited"}),
+    "instructions stay in the context": (keeping_instructions(), {"lineage.instructions-leave-the-context"}),
     "an unknown response is ignored": (
         Fault(asked=ignoring(lambda it, previous: previous == UNKNOWN and not it.body.get("stream"))),
-        {"an-unknown-previous-response-is-refused"},
+        {"lineage.an-unknown-previous-response-is-refused"},
     ),
     "the code is another one": (
         Fault(told=coded),
         {
-            "an-unknown-previous-response-is-refused",
-            "what-is-not-stored-cannot-be-continued",
-            "what-was-deleted-cannot-be-continued",
+            "lineage.an-unknown-previous-response-is-refused",
+            "lineage.what-is-not-stored-cannot-be-continued",
+            "lineage.what-was-deleted-cannot-be-continued",
         },
     ),
     "a malformed id is ignored": (
         Fault(asked=ignoring(lambda _, previous: not re.fullmatch(r"[A-Za-z0-9_-]+", previous))),
-        {"a-malformed-previous-response-is-refused"},
+        {"lineage.a-malformed-previous-response-is-refused"},
     ),
-    "what is not stored is ignored": (forgetting_unstored(), {"what-is-not-stored-cannot-be-continued"}),
-    "what was deleted is ignored": (forgetting_deleted(), {"what-was-deleted-cannot-be-continued"}),
-    "items of two responses share an id": (Fault(told=same_ids), {"ids-are-unique-over-a-chain"}),
-    "an unknown reference is ignored": (Fault(asked=without_references), {"a-stored-item-can-be-referred-to"}),
+    "what is not stored is ignored": (forgetting_unstored(), {"lineage.what-is-not-stored-cannot-be-continued"}),
+    "what was deleted is ignored": (forgetting_deleted(), {"lineage.what-was-deleted-cannot-be-continued"}),
+    "items of two responses share an id": (Fault(told=same_ids), {"lineage.ids-are-unique-over-a-chain"}),
+    "an unknown reference is ignored": (Fault(asked=without_references), {"lineage.a-stored-item-can-be-referred-to"}),
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-async def test_a_broken_rule_fails_its_cases_alone(name: str) -> None:
-    fault, expected = FAULTS[name]
-    assert await failed(fault) == expected
-
-
-async def test_a_server_that_keeps_the_rules_passes() -> None:
-    assert named("pass", await verdicts(LittleServer(), cases=list(theme))) == {case.name for case in theme}
-
-
-def test_every_case_can_fail() -> None:
-    assert {case.name for case in theme} <= set().union(*(expected for _, expected in FAULTS.values()))
+@every(MUTANTS)
+async def test_a_mutant_breaks_its_rules_alone(fault: Fault, breaks: set[str]) -> None:
+    assert await broken(fault) == breaks
 
 
 async def test_a_server_that_counts_no_tokens_is_not_asked_what_it_read() -> None:
-    found = await verdicts(LittleServer(in_responses(uncounted)), cases=list(theme))
-    assert named("fail", found) == set()
-    assert named("skip", found) == {
-        "the-model-sees-what-was-said-before",
-        "a-chain-remembers-its-beginning",
-        "instructions-leave-the-context",
+    found = await verdicts(LittleServer(in_responses(uncounted)), rules=list(chapter))
+    assert ids("broken", found) == set()
+    assert ids("not_applicable", found) == {
+        "lineage.the-model-sees-what-was-said-before",
+        "lineage.a-chain-remembers-its-beginning",
+        "lineage.instructions-leave-the-context",
     }
 
 
 async def test_a_server_that_reports_no_usage_fails() -> None:
-    found = await verdicts(LittleServer(in_responses(nameless)), cases=list(theme))
-    assert "the-model-sees-what-was-said-before" in named("fail", found)
+    found = await verdicts(LittleServer(in_responses(nameless)), rules=list(chapter))
+    assert "lineage.the-model-sees-what-was-said-before" in ids("broken", found)
 
 
 async def test_without_references_or_items_there_is_nothing_to_refer_to() -> None:
     for fault in (Fault(asked=no_references), Fault(told=empty)):
-        found = await verdicts(LittleServer(fault), cases=list(theme))
-        assert "a-stored-item-can-be-referred-to" in named("skip", found)
+        found = await verdicts(LittleServer(fault), rules=list(chapter))
+        assert "lineage.a-stored-item-can-be-referred-to" in ids("not_applicable", found)
