@@ -245,6 +245,7 @@ def test_a_call_at_the_end_wants_its_output(kind: str) -> None:
     [
         (assistant("hi"), []),
         ({**call("c"), "async": True}, []),
+        ({**call("c"), "status": "incomplete"}, []),
         ({"type": "tool_search_call", "execution": "server", "call_id": None, "arguments": {}}, []),
         ({"type": "computer_call", "id": "cu_1", "call_id": "c"}, [{"type": "computer_call_output", "call_id": "c"}]),
         (

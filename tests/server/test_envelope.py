@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from rejoinder.bridge.errors import BrokenStream, Unsupported, UpstreamError
 from rejoinder.server import errors, log
-from rejoinder.server.envelope import ErrorBody, answer, describe, encode, failure, from_codex, head
+from rejoinder.server.envelope import ErrorBody, answer, describe, encode, failure, frame, from_codex, head
 from rejoinder.store.errors import DamagedRecord, Missing, StoreError
 from rejoinder.wire.errors import BadFrame, BadRequest
 
@@ -311,3 +311,14 @@ async def test_an_error_is_a_whole_answer() -> None:
         }
         assert sent.pop(0) == {"type": f"{prefix}http.response.body", "body": content}
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+@pytest.mark.parametrize(("headers", "more"), [({}, {}), ({"retry-after": "3"}, {"headers": {"retry-after": "3"}})])
+def test_an_error_message_has_a_status_and_a_code_always(headers: dict[str, str], more: dict[str, object]) -> None:
+    body = ErrorBody(401, "invalid_request_error", None, None, "No.", headers)
+    kind = "invalid_request_error"
+    assert json.loads(frame(body)) == {
+        "type": "error",
+        "status": 401,
+        "error": {"type": kind, "code": kind, "message": "No.", "param": None, **more},
+    }

@@ -10,8 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from rejoinder.server import lanes, sse
-from rejoinder.server.envelope import ErrorBody
-from rejoinder.server.lanes import Writer, error_frame
+from rejoinder.server.lanes import Writer
 from rejoinder.server.steering import MOST
 from rejoinder.store import StoreError
 from tests.clients.held import Held
@@ -402,15 +401,6 @@ async def test_a_response_that_cannot_be_stored_has_failed(tmp_path: Path, provi
         gate.before = full
         await talk.create(input="hi")
         assert (await talk.answer())[-1]["type"] == "response.failed"
-
-
-def test_an_error_message_has_a_status_and_a_code_always() -> None:
-    body = ErrorBody(401, "invalid_request_error", None, None, "No.")
-    assert json.loads(error_frame(body)) == {
-        "type": "error",
-        "status": 401,
-        "error": {"type": "invalid_request_error", "code": "invalid_request_error", "message": "No.", "param": None},
-    }
 
 
 # Steering

@@ -84,10 +84,11 @@ _ASKING = msgspec.json.Decoder(_Asking)
 
 def unanswered(output: Iterable[Item]) -> list[dict[str, str]]:
     """What a client has to send back before a conversation that ends with these items can go on: for each, the item
-    without its result (websocket.md §7). A call that need not be waited for is none of them (semantics.md §7)."""
+    without its result (websocket.md §7). A call that need not be waited for is none of them (semantics.md §7), nor is
+    half a call."""
     wanted: list[dict[str, str]] = []
     for item in output:
-        if item.type in CALLS or item.type in _ASKS:
+        if (item.type in CALLS or item.type in _ASKS) and not _was_cut(item):
             asking = _ASKING.decode(item.raw)
             if item.type == "mcp_approval_request" and asking.id is not None:
                 wanted.append({"type": "mcp_approval_response", "approval_request_id": asking.id})

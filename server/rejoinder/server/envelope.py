@@ -138,6 +138,19 @@ def encode(body: ErrorBody) -> bytes:
     return _encode({"error": {"message": body.message, "type": body.type, "param": body.param, "code": body.code}})
 
 
+def frame(body: ErrorBody) -> bytes:
+    """The error as a message over a WebSocket: its code is never null, its status never left out (websocket.md §6)."""
+    error: dict[str, object] = {
+        "type": body.type,
+        "code": body.code or body.type,
+        "message": body.message,
+        "param": body.param,
+    }
+    if body.headers:
+        error["headers"] = body.headers
+    return _encode({"type": "error", "status": body.status, "error": error})
+
+
 async def answer(scope: Scope, send: Send, body: ErrorBody) -> None:
     """Sends the error as the whole answer to a request, or as the refusal of a WebSocket handshake."""
     prefix = ""

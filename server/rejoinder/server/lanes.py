@@ -22,7 +22,7 @@ from rejoinder.bridge.errors import Steered
 from rejoinder.bridge.pairing import unanswered
 from rejoinder.server import sse, turn
 from rejoinder.server.body import read_request
-from rejoinder.server.envelope import ErrorBody, describe, failure
+from rejoinder.server.envelope import describe, failure, frame
 from rejoinder.server.notes import headers
 from rejoinder.server.running import Interrupted, Stop
 from rejoinder.server.services import Services
@@ -187,7 +187,7 @@ class Lane:
     async def refuse(self, error: BaseException) -> None:
         """Tell an error that is no response's."""
         body = describe(error, codex=self._connection.codex)
-        self._pending.append(error_frame(body)[:-1] + self._end)
+        self._pending.append(frame(body)[:-1] + self._end)
         await self._connection.writer.write(self._pending)
 
     async def refuse_words(self, said: Said, code: Code, message: str, number: int = 0) -> None:
@@ -395,16 +395,3 @@ class LaneTurn:
                 # There is nothing to finish first.
                 self._stop.now(Steered())
             await self._lane.tell([SteerAccepted(out.number(), said.steer)])
-
-
-def error_frame(body: ErrorBody) -> bytes:
-    """An `error` message (websocket.md §6). A code is never null here, and a status never left out."""
-    said: dict[str, object] = {
-        "type": body.type,
-        "code": body.code or body.type,
-        "message": body.message,
-        "param": body.param,
-    }
-    if body.headers:
-        said["headers"] = body.headers
-    return _ENCODER.encode({"type": "error", "status": body.status, "error": said})

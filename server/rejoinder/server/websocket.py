@@ -15,12 +15,13 @@ import structlog
 from msgspec import Raw, Struct
 from starlette.types import Message, Receive, Scope, Send
 
+from rejoinder.server import envelope
 from rejoinder.server.access import owner_of
 from rejoinder.server.body import check
 from rejoinder.server.envelope import describe, from_codex
 from rejoinder.server.errors import InvalidRequest, NotFound, TooMany, Unavailable, UpgradeRefused
 from rejoinder.server.identity import named
-from rejoinder.server.lanes import PIECE, Asked, Connection, Lane, Writer, error_frame
+from rejoinder.server.lanes import PIECE, Asked, Connection, Lane, Writer
 from rejoinder.server.services import Services
 from rejoinder.server.sse import Pulse
 from rejoinder.server.steering import Code, Said, failed, read, unread
@@ -247,7 +248,7 @@ class Socket:
                 lane.turn.interrupt()
 
     async def _refuse(self, error: Exception) -> None:
-        frame = error_frame(describe(error, codex=self._codex))
+        frame = envelope.frame(describe(error, codex=self._codex))
         if isinstance(error, _TooManyLanes):
             frame = frame[:-1] + b',"stream_id":%b}' % msgspec.json.encode(error.name)
         await self._writer.say(frame)

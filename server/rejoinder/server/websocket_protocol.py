@@ -10,10 +10,11 @@ frames, and would answer a ping among them ahead of its own 101.
 
 import asyncio
 import email.utils
+from collections.abc import Iterable
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-import msgspec
 import structlog
 from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
@@ -38,12 +39,6 @@ SHUTDOWN = "rejoinder.shutdown"
 
 FRAMES = "rejoinder.frames"
 """The ASGI extension in whose presence `websocket.send` may have `frames`: messages in UTF-8, written all at once."""
-
-
-def error_frame(body: ErrorBody) -> bytes:
-    """The error as a message of this transport, where `code` is never null (websocket.md §6)."""
-    error = {"type": body.type, "code": body.code or body.type, "message": body.message, "param": body.param}
-    return _encode({"type": "error", "status": body.status, "error": error})
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -180,12 +175,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         await super().run_asgi()
         self._linger()
-        # When the server has waited long enough it cancels the tasks, and with its task a connection goes too.
-        try:
-            await self._lost.wait()
-        except asyncio.CancelledError:
-            self.transport.abort()
-            raise
+        await self._stay()
 
     def send_500_response(self) -> None:
         if not self.handshake_complete:
@@ -205,11 +195,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             code, reason = message.get("code", 1000), message.get("reason") or ""
             self.conn.send_close(code, reason)
             self._end(code, reason)
-        elif isinstance(frames := message.get("frames"), list):
+        elif (frames := message.get("frames")) is not None:
             await self.writable.wait()
             if self.disconnected:
                 raise ClientDisconnected
-            self.transport.write(self.conn.texts(frames))
+            self.transport.write(self.conn.texts(cast("Iterable[bytes]", frames)))  # uvicorn's types do not know it
         else:
             await super().send(message)
 
@@ -247,10 +237,22 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
+    async def _stay(self) -> None:
+        """Keeps the task for as long as there is a connection: a server tired of waiting cancels tasks alone."""
+        task = asyncio.current_task()
+        assert task is not None
+        # uvicorn takes that for a fault of the application, and goes on.
+        if not task.cancelling():
+            with suppress(asyncio.CancelledError):
+                await self._lost.wait()
+        if not self._lost.is_set():
+            self.transport.abort()
+            await self._lost.wait()
+
     def _linger(self) -> None:
         self.stop_keepalive()
         # uvicorn's timer of a closing handshake: it leaves the transport to it, and stops it once that is gone.
-        if self.close_timer is None and self in self.connections:
+        if self.close_timer is None and not self._lost.is_set():
             self.close_timer = self.loop.call_later(self.LINGER, self.transport.abort)
 
 
@@ -266,10 +268,10 @@ class _Connection(ServerProtocol):
 
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
         if self.state is State.OPEN and (error := self._error(code, reason)) is not None:
-            self.send_text(error_frame(envelope.describe(error)))
+            self.send_text(envelope.frame(envelope.describe(error)))
         super().fail(code, reason)
 
-    def texts(self, messages: list[bytes]) -> bytes:
+    def texts(self, messages: Iterable[bytes]) -> bytes:
         """The frames of these messages."""
         if self.extensions:
             for message in messages:
@@ -314,6 +316,3 @@ def _refusal(body: ErrorBody) -> Response:
         ]
     )
     return Response(body.status, HTTPStatus(body.status).phrase, headers, content)
-
-
-_encode = msgspec.json.Encoder().encode
