@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,14 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from tests.live import SERVER, LiveServer, LiveUpstream, running
 from tests.server.client import CODEX, ask, create, get, posted, received, streamed, streaming
 from tests.server.impatient import IMPATIENT
+from tests.server.site import Json
 from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.script import Trouble, answer, raw, silence, text
 
@@ -176,6 +181,74 @@ def test_a_follower_is_told_how_a_background_response_ends_in_a_drain(tmp_path: 
         assert ended(server, within=5) == 0
         server.start()
         assert get(server, last.whole.id).response == last.whole
+
+
+@contextlib.contextmanager
+def socket_of(server: LiveServer) -> Iterator[Connection]:
+    url = f"{server.base_url}/responses".replace("http", "ws", 1)
+    with connect(url, compression=None, max_size=None, proxy=None) as connection:
+        yield connection
+
+
+def say(connection: Connection, **fields: object) -> None:
+    connection.send(json.dumps({"type": "response.create", "model": "test", "input": "hello", **fields}))
+
+
+def hear(connection: Connection, kind: str) -> Json:
+    """The next message of this type."""
+    while True:
+        message = json.loads(connection.recv(timeout=5))
+        if message["type"] == kind:
+            return message
+
+
+def goodbye(connection: Connection) -> tuple[int, str]:
+    with pytest.raises(ConnectionClosed) as caught:
+        connection.recv(timeout=5)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+@SIGNALS
+def test_over_a_websocket_running_turns_finish_and_then_it_is_closed(
+    tmp_path: Path, upstream: ChatUpstream, number: signal.Signals
+) -> None:
+    upstream.follow([SLOW])
+    with serving(tmp_path, upstream, drain=10) as server:
+        with socket_of(server) as busy, socket_of(server) as idle:
+            say(busy, stream_id="a")
+            hear(busy, "response.output_text.delta")
+            os.kill(server.pid, number)
+            assert goodbye(idle) == (1001, "the server is shutting down")
+            say(busy, stream_id="b")
+            refusal = hear(busy, "error")
+            assert (refusal["status"], refusal["stream_id"]) == (503, "b")
+            assert refusal["error"]["code"] == "server_is_overloaded"
+            done = hear(busy, "response.completed")["response"]
+            assert goodbye(busy) == (1001, "the server is shutting down")
+        assert ended(server, within=2) == 0
+        server.start()
+        assert json.loads(get(server, done["id"]).body) == done
+
+
+def test_over_a_websocket_what_outlasts_the_drain_fails_in_order(tmp_path: Path, upstream: ChatUpstream) -> None:
+    upstream.follow([STUCK, silence()])
+    with serving(tmp_path, upstream, drain=0.5) as server:
+        with socket_of(server) as connection:
+            say(connection, stream_id="a")
+            hear(connection, "response.output_text.delta")
+            say(connection, stream_id="b")
+            upstream.wait(2)
+            os.kill(server.pid, signal.SIGTERM)
+            told: dict[str, Json] = {}
+            while len(told) < 2 or told["a"]["type"] != "response.failed":
+                message = json.loads(connection.recv(timeout=5))
+                told[message["stream_id"]] = message
+            assert told["a"]["response"]["error"]["code"] == "server_error"
+            assert (told["b"]["type"], told["b"]["status"]) == ("error", 503)
+            assert goodbye(connection) == (1001, "the server is shutting down")
+        assert ended(server, within=2) == 0
+        assert all(request.left.wait(1) for request in upstream.requests)
 
 
 def test_an_idle_server_ends_at_once(tmp_path: Path, upstream: ChatUpstream) -> None:
