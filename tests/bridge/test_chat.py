@@ -1,6 +1,7 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from rejoinder.bridge.chat_reader import ChatReader
 from rejoinder.bridge.dialect import Prompt
 from rejoinder.bridge.envelope import Envelope, Issuer
 from rejoinder.bridge.errors import Unsupported
+from rejoinder.bridge.losses import Loss
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.wire.items import Item, Reasoning, kept
 from tests.bridge.composing import composer
@@ -699,6 +701,19 @@ def recalled(
     written = messages(*said, profile=profile, opened=opened)
     end = written.index(',{"role":"tool"') if calling else len(written)
     return written[len('{"role":"user","content":"hi"},') : end]
+
+
+@pytest.mark.parametrize(
+    ("replay", "losses"),
+    [("always", [Loss("reasoning", None, "removed", "no_words")]), ("tools", []), ("never", [])],
+)
+def test_a_thought_nothing_followed_has_no_message_to_go_back_in(
+    replay: Literal["always", "tools", "never"], losses: list[Loss]
+) -> None:
+    asked = prompt([user("hi"), thought("shown", "ours"), user("go on")], {"ours": Envelope(ISSUER, [], {})})
+    body = sent(asked, ChatProfile(reasoning_replay=replay))
+    assert b'"messages":[{"role":"user","content":"hi"},{"role":"user","content":"go on"}]' in body
+    assert asked.losses == losses
 
 
 TEXT: Fields = {"field": "reasoning_content", "text": "why"}

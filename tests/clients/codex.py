@@ -139,7 +139,7 @@ class Codex:
         """
         last_message = self.home / "last-message.txt"
         last_message.unlink(missing_ok=True)
-        self._configure()
+        self.configure()
         command = [binary(), "exec", *(["resume"] if resume else [])]
         # There is no sandbox inside a container, and asking outside hosts for plugins only costs time.
         command += ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--disable", "plugins"]
@@ -149,7 +149,7 @@ class Codex:
         # `--image` takes every word after it, up to `--`.
         command += ["--", *([resume] if resume else []), prompt]
         started = monotonic()
-        exit_code, stdout, stderr = _run(command, workdir, self._environment(), timeout)
+        exit_code, stdout, stderr = _run(command, workdir, self.environment(), timeout)
         return CodexRun(
             exit_code=exit_code,
             events=tuple(msgspec.json.decode(line, type=CodexEvent) for line in stdout.splitlines() if line),
@@ -164,7 +164,7 @@ class Codex:
         [file] = (self.home / "sessions").rglob(f"rollout-*-{thread_id}.jsonl")
         return file
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Nothing of the caller's environment but the way to programs: no keys, no home, no way out of loopback."""
         dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), _DEAD_PROXY)
         return {
@@ -176,7 +176,8 @@ class Codex:
             **dead,
         }
 
-    def _configure(self) -> None:
+    def configure(self) -> None:
+        """Write what was set into the home folder."""
         self.home.mkdir(parents=True, exist_ok=True)
         config = tomlkit.document()
         config.update({"model": self.model, "model_provider": "rejoinder", **self.settings})

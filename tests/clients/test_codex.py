@@ -1,4 +1,5 @@
-"""The real Codex, the real server and a strict scripted provider, in every shape Codex has (codex.md).
+"""The real Codex, the real server and a strict scripted provider, in every shape and over both transports Codex has
+(codex.md).
 
 Needs the program: set REJOINDER_CODEX to the path of a `codex` executable. What went out to the provider is looked at
 as closely as what Codex made of its answers; the provider refuses what the strictest servers refuse, and
@@ -10,16 +11,32 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict
 
-import msgspec
 import pytest
 
-from tests.clients.codex import Codex, CodexRun, McpServer, Shape
+from tests.clients.codex import CodexRun, McpServer, Shape
+from tests.clients.desk import (
+    KEY,
+    OPENING,
+    UPSTREAM_KEY,
+    Desk,
+    answered,
+    arguments_of,
+    called,
+    goes_on,
+    in_pieces,
+    made,
+    reason,
+    roles,
+    script_of,
+    shell,
+    tool_names,
+)
+from tests.clients.relay import Relay
 from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.chat import ChatUpstream, Script
+from tests.upstreams.chat import ChatUpstream
 from tests.upstreams.script import (
     Head,
     HttpError,
@@ -37,7 +54,7 @@ from tests.upstreams.script import (
     text,
     thought,
 )
-from tests.upstreams.sent import SentCall, SentChat, SentMessage, SentPart, SentRequest, SentUrl
+from tests.upstreams.sent import SentChat, SentMessage, SentPart, SentUrl
 
 pytestmark = [
     pytest.mark.clients,
@@ -47,17 +64,12 @@ pytestmark = [
 every_shape = pytest.mark.parametrize("shape", ["plain", "classic", "lite"])
 with_function_tools = pytest.mark.parametrize("shape", ["plain", "classic"])
 
-KEY = "codex-key"
-UPSTREAM_KEY = "upstream-key"
 IMPATIENT = (sys.executable, str(Path(__file__).parents[1] / "server" / "impatient.py"))
 WEATHER = McpServer("weather", (sys.executable, str(Path(__file__).parent / "weather.py")))
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-
-OPENING = ["system", "user", "user"]
-"""Every developer message at the start in one, the environment, the prompt."""
 
 TOOLS: Mapping[Shape, Sequence[str]] = {
     "plain": (
@@ -98,68 +110,6 @@ TOOLS: Mapping[Shape, Sequence[str]] = {
 """What the provider is offered, in this order: namespaces flattened, no web search."""
 
 
-class LeftOut(TypedDict):
-    """A line of the server's log: what a turn did without."""
-
-    event: str
-    notes: list[str]
-    losses: list[dict[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """A place to run Codex at, with a provider that does what the test says."""
-
-    directory: Path
-    home: Path
-    server: LiveServer
-    upstream: ChatUpstream
-    log_start: int
-
-    @property
-    def workdir(self) -> Path:
-        work = self.directory / "work"
-        work.mkdir(exist_ok=True)
-        return work
-
-    def codex(self, shape: Shape = "plain") -> Codex:
-        return Codex(self.home, self.server.base_url, shape=shape, key=KEY)
-
-    def run(
-        self,
-        codex: Codex,
-        script: Script,
-        *,
-        prompt: str = "do it",
-        resume: str | None = None,
-        images: Sequence[Path] = (),
-        arguments: Sequence[str] = (),
-    ) -> CodexRun:
-        self.upstream.follow(script)
-        return codex.exec(prompt, workdir=self.workdir, resume=resume, images=images, arguments=arguments)
-
-    def sent(self) -> list[SentRequest]:
-        """What the provider was asked so far, in order. It had no objections."""
-        assert self.upstream.objections == []
-        return self.upstream.requests
-
-    def chats(self) -> list[SentChat]:
-        return [request.chat for request in self.sent()]
-
-    def notes(self) -> list[str]:
-        """Which parameters the server's log says had no effect, turn after turn."""
-        return [note for line in self._left_out() for note in line["notes"]]
-
-    def losses(self) -> list[str]:
-        """The types of the items the server's log says the provider did not get, turn after turn."""
-        return [loss["type"] for line in self._left_out() for loss in line["losses"]]
-
-    def _left_out(self) -> list[LeftOut]:
-        lines = self.server.log.read_bytes()[self.log_start :].splitlines()
-        told = [json.loads(line) for line in lines if line.startswith(b"{")]
-        return [line for line in told if line["event"] == "left out"]
-
-
 @pytest.fixture(scope="module")
 def provider() -> Iterator[ChatUpstream]:
     with ChatUpstream(key=UPSTREAM_KEY) as provider:
@@ -182,70 +132,23 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture
-def desk(server: LiveServer, provider: ChatUpstream, home: Path, tmp_path: Path) -> Desk:
+@pytest.fixture(scope="module")
+def relay(server: LiveServer) -> Iterator[Relay]:
+    with Relay(server.port) as relay:
+        yield relay
+
+
+@pytest.fixture(params=["http", "websocket"])
+def desk(
+    request: pytest.FixtureRequest, server: LiveServer, relay: Relay, provider: ChatUpstream, home: Path, tmp_path: Path
+) -> Iterator[Desk]:
+    """Over both transports: what reaches the provider, and what Codex makes of its answers, is the same."""
     provider.requests.clear()
-    return Desk(tmp_path, home, server, provider, server.log.stat().st_size)
-
-
-def called(name: str, arguments: Mapping[str, str], *, id: str | None = None) -> ToolCall:
-    """A call whose arguments come in pieces that cut escapes in two."""
-    return in_pieces(name, json.dumps(arguments), id=id)
-
-
-def in_pieces(name: str, arguments: str, *, id: str | None = None) -> ToolCall:
-    return call(name, *(arguments[at : at + 7] for at in range(0, len(arguments), 7)), id=id)
-
-
-def shell(shape: Shape, command: str, *, id: str | None = None) -> ToolCall:
-    """How a model runs a command: by a tool of its own, or by a program that calls the tool (codex.md §4, lite)."""
-    if shape == "lite":
-        return script_of(f"const r = await tools.exec_command({{cmd: {json.dumps(command)}}}); text(r.output)", id=id)
-    return called("exec_command", {"cmd": command}, id=id)
-
-
-def script_of(program: str, *, id: str | None = None) -> ToolCall:
-    return called("exec", {"input": program}, id=id)
-
-
-def answered(run: CodexRun) -> str:
-    """The final answer of a run in which nothing went wrong."""
-    assert (run.exit_code, run.failure, run.retries) == (0, "", []), run.stdout + run.stderr
-    # Codex complains here of a delta without its item, of items it cannot read, and of failing tools.
-    assert "ERROR" not in run.stderr
-    return run.last_message
-
-
-def reason(run: CodexRun) -> str:
-    """What a failed run says. Codex prints the body of a 400 as it is (codex.md §9)."""
-    if not run.failure.startswith("{"):
-        return run.failure
-    message = json.loads(run.failure)["error"]["message"]
-    assert isinstance(message, str)
-    return message
-
-
-def roles(chat: SentChat) -> list[str]:
-    return [message.role for message in chat.messages]
-
-
-def tool_names(chat: SentChat) -> list[str]:
-    return [tool.function.name for tool in chat.tools]
-
-
-def made(message: SentMessage) -> list[tuple[str, str]]:
-    """The calls of an assistant message: their ids and the names of their functions."""
-    assert message.role == "assistant"
-    return [(one.id, one.function.name) for one in message.tool_calls]
-
-
-def arguments_of(sent: SentCall) -> Mapping[str, str]:
-    return msgspec.json.decode(sent.function.arguments, type=dict[str, str])
-
-
-def goes_on(earlier: SentRequest, later: SentRequest) -> bool:
-    """Whether the later body begins with the earlier one, up to the end of its last message (mapping.md §0.2)."""
-    return later.body.startswith(earlier.body.removesuffix(b"]}") + b",")
+    relay.lines.clear()
+    front = relay if request.param == "websocket" else None
+    yield Desk(tmp_path, home, server, front, provider, server.log.stat().st_size)
+    # Codex may go on over HTTP without a word.
+    assert relay.posts == 0
 
 
 # One turn.
@@ -683,8 +586,8 @@ def test_a_fault_that_passes_is_waited_for(desk: Desk, step: Step, wait: float, 
     run = desk.run(desk.codex(), [step, answer(text("fine"))])
     assert (run.exit_code, run.failure, run.last_message) == (0, "", "fine")
     assert [item.text for item in run.finished("agent_message")] == ["fine"]
-    assert len(run.retries) == 1
-    assert says in run.retries[0]
+    [retry] = desk.retries(run)
+    assert says in retry
     first, second = desk.sent()
     # Half an answer is no part of the conversation.
     assert first.body == second.body
@@ -695,7 +598,7 @@ def test_a_filtered_answer_is_asked_for_again_with_guidance(desk: Desk) -> None:
     """The guidance is Codex's own, and it is why the half that came stays in the conversation."""
     run = desk.run(desk.codex(), [answer(text("ha", "lf"), finish="content_filter"), answer(text("fine"))])
     assert (run.exit_code, run.last_message) == (0, "fine")
-    assert ["content_filter" in retry for retry in run.retries] == [True]
+    assert ["content_filter" in retry for retry in desk.retries(run)] == [True]
     first, second = desk.sent()
     assert goes_on(first, second)
     assert roles(second.chat) == [*OPENING, "assistant", "system"]
@@ -748,15 +651,19 @@ def test_a_model_may_be_silent_for_longer_than_codex_waits(
     provider: ChatUpstream, desk: Desk, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Codex gives up on a stream without events; a comment would not count (codex.md §5)."""
-    with running(
-        tmp_path_factory.mktemp("impatient"),
-        upstreams=[LiveUpstream(provider.base_url, key=UPSTREAM_KEY)],
-        command=IMPATIENT,
-    ) as impatient:
+    with (
+        running(
+            tmp_path_factory.mktemp("impatient"),
+            upstreams=[LiveUpstream(provider.base_url, key=UPSTREAM_KEY)],
+            command=IMPATIENT,
+        ) as impatient,
+        Relay(impatient.port) as relay,
+    ):
         waits = {"stream_idle_timeout_ms": 2500, "stream_max_retries": 0}
-        codex = replace(desk.codex(), base_url=impatient.base_url, provider=waits)
+        codex = replace(desk.codex(), base_url=relay.base_url, provider=waits)
         run = desk.run(codex, [Wire((Head(), delta("At "), Pause(3.2), delta("last.", finish="stop")))])
     assert answered(run) == "At last."
+    assert (relay.posts, len(relay.sockets)) == ((1, 0) if desk.relay is None else (0, 1))
     assert run.seconds > 3.2
     assert len(desk.sent()) == 1
 

@@ -21,6 +21,7 @@ import msgspec
 import pytest
 
 from tests.clients.codex import Codex, CodexRun, McpServer, Shape
+from tests.clients.relay import Relay
 from tests.clients.spoken import Dialect, Spoken, offered, spoken
 from tests.live import LiveServer, LiveUpstream, running
 from tests.upstreams.anthropic import AnthropicUpstream
@@ -196,6 +197,8 @@ class Desk:
     server: LiveServer
     model: Model
     upstream: Upstream
+    relay: Relay | None = None
+    """What stands in front of the server when it is to be reached over WebSockets."""
 
     @property
     def workdir(self) -> Path:
@@ -204,7 +207,9 @@ class Desk:
         return work
 
     def codex(self, shape: Shape = "plain") -> Codex:
-        return Codex(self.home, self.server.base_url, shape=shape, model=self.model.name, key=KEY)
+        base_url = (self.relay or self.server).base_url
+        over_socket = self.relay is not None
+        return Codex(self.home, base_url, shape=shape, model=self.model.name, key=KEY, websocket=over_socket)
 
     def run(
         self,
@@ -263,12 +268,26 @@ def upstreams_of(model: Model, base_url: str, number: int) -> Iterator[LiveUpstr
         yield replace(plain, name=f"careful-{number}", models=[model.careful], options={**options, "grammar": "repair"})
 
 
+over_both = pytest.mark.parametrize("transport", ["http", "websocket"])
+"""Where what travels between two requests is no longer the whole conversation. Other cases are the same to a provider,
+and `test_codex.py` has all of them over both."""
+
+
 @pytest.fixture
-def desk(house: House, model: Model, tmp_path: Path) -> Iterator[Desk]:
+def transport() -> str:
+    return "http"
+
+
+@pytest.fixture
+def desk(house: House, model: Model, transport: str, tmp_path: Path) -> Iterator[Desk]:
     for upstream in house.providers.values():
         upstream.requests.clear()
         upstream.exchanges.clear()
-    yield Desk(tmp_path, house.home, house.server, model, house.providers[model.id])
+    with Relay(house.server.port) as relay:
+        front = relay if transport == "websocket" else None
+        yield Desk(tmp_path, house.home, house.server, model, house.providers[model.id], front)
+    # Codex may go on over HTTP without a word.
+    assert relay.posts == 0
     assert [objection for upstream in house.providers.values() for objection in upstream.objections] == []
 
 
@@ -332,6 +351,18 @@ def goes_on(earlier: SentRequest, later: SentRequest) -> bool:
     """
     before, after = (one.body.replace(b'"content":null,', b"") for one in (earlier, later))
     return after.startswith(before.removesuffix(b"]}") + b",")
+
+
+def resumes(desk: Desk, earlier: SentRequest, later: SentRequest) -> bool:
+    """As `goes_on`, where Codex tells everything again.
+
+    Over WebSockets it had told less before. Who takes items as they are then got those of the server, and gets them
+    with their members in Codex's order now: only what is said is the same.
+    """
+    if desk.relay is None or not desk.model.is_native:
+        return goes_on(earlier, later)
+    before, after = (spoken(one, desk.model.dialect) for one in (earlier, later))
+    return after[: len(before)] == before
 
 
 OPENING = ["system", "user"]
@@ -450,6 +481,7 @@ def test_a_tool_in_a_namespace_is_called(desk: Desk, model: Model) -> None:
     assert goes_on(*desk.sent())
 
 
+@over_both
 @every_model
 def test_a_tool_found_by_a_search_can_be_called(desk: Desk, model: Model) -> None:
     codex = replace(desk.codex("classic"), mcp=[WEATHER])
@@ -493,6 +525,7 @@ def assert_weather_was_asked(run: CodexRun) -> None:
 # Several turns.
 
 
+@over_both
 @every_model
 @pytest.mark.parametrize("shape", ["plain", "classic", "lite"])
 def test_reasoning_goes_back_as_it_came_in_a_turn_and_after_a_resume(desk: Desk, model: Model, shape: Shape) -> None:
@@ -516,7 +549,7 @@ def test_reasoning_goes_back_as_it_came_in_a_turn_and_after_a_resume(desk: Desk,
     assert last_words(third) == "once more"
     first_body, second_body, third_body = desk.sent()
     assert goes_on(first_body, second_body)
-    assert goes_on(second_body, third_body)
+    assert resumes(desk, second_body, third_body)
 
     kept = [line["payload"] for line in map(json.loads, codex.rollout(run.thread_id).read_text().splitlines())]
     sealed = [payload["encrypted_content"] for payload in kept if payload.get("type") == "reasoning"]
@@ -602,6 +635,7 @@ def test_a_long_conversation_is_compacted_by_the_model(desk: Desk, model: Model,
     assert kinds(fourth) == [*OPENING, "assistant", "user"]
 
 
+@over_both
 @every_model
 @pytest.mark.parametrize("shape", ["plain", "classic", "lite"])
 def test_a_long_conversation_is_compacted_where_codex_asks_for_an_item(desk: Desk, model: Model, shape: Shape) -> None:
@@ -630,7 +664,7 @@ def test_a_long_conversation_is_compacted_where_codex_asks_for_an_item(desk: Des
     assert kinds(fifth) == [*kinds(fourth), "assistant", "user"]
     requests = desk.sent()
     assert goes_on(requests[2], requests[3])
-    assert goes_on(requests[3], requests[4])
+    assert resumes(desk, requests[3], requests[4])
 
 
 # Images.
@@ -669,6 +703,7 @@ def test_an_image_a_tool_found_reaches_the_model(desk: Desk, model: Model, shape
 PAGE = "https://example.com/hills"
 
 
+@over_both
 @for_each(ANTHROPIC, BOUND_ANTHROPIC, GEMINI, RESPONSES)
 @with_function_tools
 def test_a_search_of_the_provider_is_shown_and_the_turn_goes_on(desk: Desk, model: Model, shape: Shape) -> None:
@@ -695,7 +730,7 @@ def test_a_search_of_the_provider_is_shown_and_the_turn_goes_on(desk: Desk, mode
     assert kinds(third) == [*kinds(second), "assistant", "user"]
     requests = desk.sent()
     assert goes_on(requests[0], requests[1])
-    assert goes_on(requests[1], requests[2])
+    assert resumes(desk, requests[1], requests[2])
 
 
 @for_each(CHAT, OLD_GEMINI)
@@ -734,6 +769,7 @@ OVERLOADS: Mapping[Dialect, HttpError] = {
 }
 
 
+@over_both
 @every_dialect
 @pytest.mark.parametrize(
     ("faults", "says"), [(OVERFLOWS, OUT_OF_ROOM), (BAD_KEYS, REFUSED)], ids=["overflow", "bad key"]

@@ -50,7 +50,7 @@ def said_by(script: str, server: LiveServer) -> Mapping[str, Any]:
         timeout=60,
         env={"PATH": os.environ["PATH"]},
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
     said = json.loads(done.stdout)
     assert isinstance(said, dict)
     return said
@@ -228,3 +228,56 @@ def test_node_counts_compacts_and_asks_once(server: LiveServer, upstream: ChatUp
     assert said["replays"] == [None, "true"]
     assert said["reused"] == refusal("UnprocessableEntityError", 422, "idempotency_key_reused", "Idempotency-Key")
     assert len(upstream.requests) == 3
+
+
+def test_node_talks_over_a_websocket(server: LiveServer, upstream: ChatUpstream) -> None:
+    counting = answer(text("one ", "two ", "three"), calls(call("get_weather", '{"city":"Oslo"}')), gap=0.1)
+    answers = {
+        "Weather?": LOOKED,
+        "sunny": answer(text("Sunny.")),
+        "Who am I?": answer(text("You are Ada.")),
+        "Root": answer(text("Hello.")),
+        "left": answer(text("Left."), delay=0.2),
+        "right": answer(text("Right.")),
+        "Count": counting,
+        "In Spanish": answer(text("uno")),
+        "Still there?": answer(text("Still here.")),
+    }
+    upstream.follow(lambda request: answers[request.messages[-1].text])
+    said = said_by("socket", server)
+
+    asked, told = said["asked"], said["told"]
+    assert numbers(asked) == [*range(len(asked))]
+    assert [item.type for item in response(asked[-1]["response"]).output] == ["message", "function_call"]
+    assert response(told[-1]["response"]).output_text == "Sunny."
+    assert (said["unknown"]["status"], said["unknown"]["error"]["code"]) == (400, "model_not_found")
+    assert [event["type"].removeprefix("response.") for event in said["warmUp"]] == [
+        *("created", "in_progress", "completed"),
+    ]
+    assert response(said["warm"][-1]["response"]).output_text == "You are Ada."
+
+    root, left, right = (response(said[name]) for name in ("root", "left", "right"))
+    assert (left.output_text, right.output_text) == ("Left.", "Right.")
+    assert left.previous_response_id == right.previous_response_id == root.id
+
+    kinds = [event["type"].removeprefix("response.") for event in said["steered"]]
+    assert "steer.accepted" in kinds
+    assert {event["stream_id"] for event in said["steered"]} == {"source"}
+    ended, successor = response(said["steered"][-1]["response"]), response(said["successor"])
+    assert (ended.status, ended.output_text) == ("incomplete", "one two three")
+    assert ended.incomplete_details is not None
+    assert ended.incomplete_details.reason == "steered"
+    assert (successor.previous_response_id, successor.output_text) == (ended.id, "uno")
+    assert said["phase"] == "terminal"
+    assert said["lost"]["code"] == "previous_response_not_found"
+    assert response(said["still"]).output_text == "Still here."
+    assert "401" in said["refused"]
+
+    sent = {words(upstream, number)[-1]: words(upstream, number) for number in range(len(upstream.requests))}
+    assert sent["sunny"] == ["Weather?", "Let me look.", "sunny"]
+    assert sent["Who am I?"] == ["I am Ada.", "Who am I?"]
+    assert sent["left"] == ["Root", "Hello.", "left"]
+    assert sent["right"] == ["Root", "Hello.", "right"]
+    assert sent["In Spanish"] == ["Count", "one two three", "In Spanish"]
+    assert sent["Still there?"] == [*sent["In Spanish"], "uno", "Still there?"]
+    assert len(upstream.requests) == 9

@@ -9,7 +9,7 @@ nothing at all. A witness reads the bytes off the transport instead, and validat
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,6 +35,7 @@ from openai.types.responses import (
     ResponseStreamEvent,
 )
 from openai.types.responses.response_item_list import ResponseItemList
+from openai.types.responses.responses_server_event import ResponsesServerEvent
 
 _EmptyPage = SyncConversationCursorPage[ConversationItem]
 
@@ -46,6 +47,7 @@ _BEYOND = frozenset(
         "Response.frequency_penalty",
         # Required by OpenAI's own schema, dropped by the SDK (events.md §3).
         "ResponseFunctionCallArgumentsDoneEvent.name",
+        "ResponseFunctionCallArgumentsWsDone.name",
         # OpenAI's item lists require it, the SDK's type lacks it (objects.md §6.1).
         "ResponseCustomToolCall.status",
         "ResponseCustomToolCallOutput.status",
@@ -54,6 +56,8 @@ _BEYOND = frozenset(
         # In the parts they belong to these have bytes, in the events' types they do not (objects.md §5).
         "Logprob.bytes",
         "LogprobTopLogprob.bytes",
+        # What an answer over HTTP says in its head, of notes and losses.
+        "ResponseWsCreated.headers",
         # What Codex reads of the same list (codex.md §6).
         "SyncPage[Model].models",
         # Every list has both, and the pages of conversations name neither; on an empty one the id is null (http.md §3).
@@ -68,6 +72,11 @@ _TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 _EVENTS: Mapping[str, type[ResponseStreamEvent]] = {
     get_args(event.model_fields["type"].annotation)[0]: event for event in get_args(get_args(ResponseStreamEvent)[0])
 }
+
+_MESSAGES: Mapping[str, type[ResponsesServerEvent]] = {
+    get_args(event.model_fields["type"].annotation)[0]: event for event in get_args(get_args(ResponsesServerEvent)[0])
+}
+"""What a server says over a WebSocket."""
 
 
 class _ErrorMembers(pydantic.BaseModel, extra="forbid"):
@@ -178,6 +187,27 @@ class Exchange:
                 return Model
             case unexpected:
                 raise AssertionError(f"nobody said what {unexpected} answers")
+
+
+def check_messages(messages: Iterable[bytes]) -> None:
+    """Raise AssertionError or ValidationError when a message of a WebSocket is not what the SDK's types say, or when
+    those of a lane are out of order (websocket.md §3)."""
+    last: dict[str | None, int] = {}
+    for data in messages:
+        type_ = json.loads(data)["type"]
+        assert type_ in _MESSAGES, type_
+        message = _MESSAGES[type_].model_validate_json(data, strict=True)
+        _check_names(message)
+        if message.type == "error":
+            assert (message.status or 0) >= 400, "Codex makes nothing of an error without a status"
+            assert message.error.code, "Open Responses wants a string"
+        elif message.type == "response.created":
+            assert message.sequence_number == 0
+            last[message.stream_id] = 0
+        elif not (message.type == "response.steer.failed" and message.sequence_number == 0):
+            # What is said to nobody's response belongs to none.
+            last[message.stream_id] += 1
+            assert message.sequence_number == last[message.stream_id]
 
 
 @cache

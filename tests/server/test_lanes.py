@@ -472,7 +472,7 @@ async def test_words_wait_for_the_results_of_tools(talk: Talk, provider: ChatUps
         "type": "response.steer.pending",
         "sequence_number": completed[-1]["sequence_number"] + 1,
         "reason": "waiting_for_required_input",
-        "required_input": [{"type": "function_call_output", "call_id": "call_1"}],
+        "required_input": [{"type": "function_call_output", "name": "weather", "call_id": "call_1"}],
         "steer": {"id": pending["steer"]["id"], "previous_response_id": first},
     }
     await talk.create(input=[output_of("call_1", "sun")], tools=[WEATHER], store=False, previous_response_id=first)

@@ -73,7 +73,9 @@ async def test_words_wait_for_results_in_front_of_every_provider(
         heard = await talk.answer()
         made = heard[-1]["response"]["output"][-1]
         pending = await talk.next()
-        assert pending["required_input"] == [{"type": "function_call_output", "call_id": made["call_id"]}]
+        assert pending["required_input"] == [
+            {"type": "function_call_output", "name": "weather", "call_id": made["call_id"]}
+        ]
         await talk.create(input=[output_of(made["call_id"], "sun")], previous_response_id=first, **fields)
         assert folded(await talk.answer())["output"][0]["content"][0]["text"] == "sunny"
     assert [b"sun" in provider.requests[1].body, b"in French" in provider.requests[1].body] == [True, True]

@@ -21,6 +21,7 @@ from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.data_url import DataUrl
 from rejoinder.bridge.dialect import Call, Count, Prompt
 from rejoinder.bridge.errors import Unsupported, UpstreamError, cannot_take
+from rejoinder.bridge.losses import Loss
 from rejoinder.bridge.offer import LIST_MODELS, listed
 from rejoinder.bridge.phrases import JSON_ONLY, named, of_the_system, output_of, shown_later
 from rejoinder.bridge.profile import ChatProfile
@@ -309,6 +310,9 @@ class ChatDialect:
                 case Image() | File() | Audio():  # pragma: no branch  # nothing else is left
                     raise cannot_take("images, files or audio in an assistant message", "only users may send them")
         if not texts and not calls:
+            if self._profile.reasoning_replay == "always" and any(isinstance(part, Thought) for part in turn.parts):
+                # An answer that ended after thinking: no message may be empty, and a thought is a field of one.
+                prompt.lose(Loss("reasoning", None, "removed", "no_words"))
             return None
         content: str | list[Raw] | None = "\n\n".join(texts) if texts else None
         if content is None and self._profile.empty_content == "empty":

@@ -75,6 +75,7 @@ class _Asking(Struct):
     """What is read of an item that may want something of the client."""
 
     id: str | None = None
+    name: str = ""
     call_id: str | None = None
     is_async: bool = field(default=False, name="async")
 
@@ -93,8 +94,14 @@ def unanswered(output: Iterable[Item]) -> list[dict[str, str]]:
             if item.type == "mcp_approval_request" and asking.id is not None:
                 wanted.append({"type": "mcp_approval_response", "approval_request_id": asking.id})
             elif (item.type == "computer_call" or call_id_of(item)) and asking.call_id and not asking.is_async:
-                answer = "tool_search_output" if item.type == "tool_search_call" else f"{item.type}_output"
-                wanted.append({"type": answer, "call_id": asking.call_id})
+                match item.type:
+                    case "tool_search_call":
+                        named = {"type": "tool_search_output", "execution": "client"}
+                    case "function_call":
+                        named = {"type": "function_call_output", "name": asking.name}
+                    case other:
+                        named = {"type": f"{other}_output"}
+                wanted.append({**named, "call_id": asking.call_id})
     return wanted
 
 

@@ -252,7 +252,7 @@ class SteerAccepted(Steering, tag="response.steer.accepted"):
 
 
 class SteerPending(Steering, tag="response.steer.pending"):
-    """`required_input` are items without their results: `{type, call_id}`."""
+    """`required_input` are items without their results: `{type, call_id}`, and what else tells one."""
 
     reason: str
     required_input: list[dict[str, str]]
