@@ -16,10 +16,10 @@ from rejoinder.bridge.envelope import Envelope, Issuer
 from rejoinder.bridge.errors import Unsupported
 from rejoinder.bridge.losses import Loss
 from rejoinder.bridge.profile import ChatProfile
+from rejoinder.conformance.upstreams.strictness import COMPATIBLE, DEEPSEEK, MISTRAL, OPENAI, Strictness, check
 from rejoinder.wire.items import Item, Reasoning, kept
 from tests.bridge.composing import composer
 from tests.bridge.prompts import Fields, assistant, call, function, item, output, prompt, user
-from tests.upstreams.strictness import COMPATIBLE, DEEPSEEK, MISTRAL, OPENAI, Strictness, check
 
 ISSUER = Issuer("chat", "e", "m")
 PNG = "data:image/png;base64,AAAA"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
 from tests.clients.witness import Witness, witnessing
-from tests.upstreams.chat import ChatUpstream
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from typing import TypedDict
 
 import msgspec
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream, Script
+from rejoinder.conformance.upstreams.script import ToolCall, call
+from rejoinder.conformance.upstreams.sent import SentCall, SentChat, SentMessage, SentRequest
 from tests.clients.codex import Codex, CodexRun, Shape
 from tests.clients.relay import Line, Relay
 from tests.live import LiveServer
-from tests.upstreams.chat import ChatUpstream, Script
-from tests.upstreams.script import ToolCall, call
-from tests.upstreams.sent import SentCall, SentChat, SentMessage, SentRequest
 
 KEY = "codex-key"
 UPSTREAM_KEY = "upstream-key"

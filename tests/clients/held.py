@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.upstreams.script import Action, Answer, Asked, Pause
+from rejoinder.conformance.upstreams.script import Action, Answer, Asked, Pause
 
 
 @dataclass(frozen=True, slots=True)

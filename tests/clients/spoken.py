@@ -11,10 +11,10 @@ from typing import Literal
 import msgspec
 from msgspec import Raw
 
-from tests.upstreams.anthropic_sent import AnthropicBlock
-from tests.upstreams.gemini_sent import GeminiPart
-from tests.upstreams.responses_sent import ResponsesPart
-from tests.upstreams.sent import SentMessage, SentRequest
+from rejoinder.conformance.upstreams.anthropic_sent import AnthropicBlock
+from rejoinder.conformance.upstreams.gemini_sent import GeminiPart
+from rejoinder.conformance.upstreams.responses_sent import ResponsesPart
+from rejoinder.conformance.upstreams.sent import SentMessage, SentRequest
 
 Dialect = Literal["chat", "anthropic", "gemini", "responses"]
 

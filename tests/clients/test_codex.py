@@ -16,6 +16,25 @@ from pathlib import Path
 
 import pytest
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import (
+    Head,
+    HttpError,
+    Pause,
+    Step,
+    ToolCall,
+    Trouble,
+    Usage,
+    Wire,
+    answer,
+    call,
+    calls,
+    raw,
+    refusal,
+    text,
+    thought,
+)
+from rejoinder.conformance.upstreams.sent import SentChat, SentMessage, SentPart, SentUrl
 from tests.clients.codex import CodexRun, McpServer, Shape
 from tests.clients.desk import (
     KEY,
@@ -36,25 +55,6 @@ from tests.clients.desk import (
 )
 from tests.clients.relay import Relay
 from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import (
-    Head,
-    HttpError,
-    Pause,
-    Step,
-    ToolCall,
-    Trouble,
-    Usage,
-    Wire,
-    answer,
-    call,
-    calls,
-    raw,
-    refusal,
-    text,
-    thought,
-)
-from tests.upstreams.sent import SentChat, SentMessage, SentPart, SentUrl
 
 pytestmark = [
     pytest.mark.clients,

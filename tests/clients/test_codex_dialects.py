@@ -20,20 +20,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.clients.codex import Codex, CodexRun, McpServer, Shape
-from tests.clients.relay import Relay
-from tests.clients.spoken import Dialect, Spoken, offered, spoken
-from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.anthropic import AnthropicUpstream
-from tests.upstreams.anthropic_script import citation, cited, found, search_results, server_call
-from tests.upstreams.anthropic_strictness import BOUND
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.gemini import GeminiUpstream
-from tests.upstreams.gemini_script import Support, grounding, part
-from tests.upstreams.objection import Json
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.responses_script import compaction, custom_call, item, message
-from tests.upstreams.script import (
+from rejoinder.conformance.upstreams.anthropic import AnthropicUpstream
+from rejoinder.conformance.upstreams.anthropic_script import citation, cited, found, search_results, server_call
+from rejoinder.conformance.upstreams.anthropic_strictness import BOUND
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.gemini import GeminiUpstream
+from rejoinder.conformance.upstreams.gemini_script import Support, grounding, part
+from rejoinder.conformance.upstreams.objection import Json
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.responses_script import compaction, custom_call, item, message
+from rejoinder.conformance.upstreams.script import (
     Asked,
     HttpError,
     Part,
@@ -48,7 +44,11 @@ from tests.upstreams.script import (
     text,
     thought,
 )
-from tests.upstreams.sent import SentRequest
+from rejoinder.conformance.upstreams.sent import SentRequest
+from tests.clients.codex import Codex, CodexRun, McpServer, Shape
+from tests.clients.relay import Relay
+from tests.clients.spoken import Dialect, Spoken, offered, spoken
+from tests.live import LiveServer, LiveUpstream, running
 
 pytestmark = [
     pytest.mark.clients,

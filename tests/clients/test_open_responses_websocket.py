@@ -15,11 +15,11 @@ from typing import Any  # JSON as it came
 
 import pytest
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import answer, text
 from tests.clients.talk import TERMINAL, Event, Talk, talking
 from tests.live import LiveServer, LiveUpstream, running
 from tests.server.schema import event_violations, needs_schemas, violations
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import answer, text
 
 pytestmark = pytest.mark.clients
 

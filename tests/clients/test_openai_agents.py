@@ -43,10 +43,10 @@ from openai import AsyncOpenAI
 from openai.types.responses import ResponseFunctionToolCall
 from openai.types.shared import Reasoning
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Trouble, Usage, answer, call, calls, text, thought
 from tests.clients.witness import Exchange, Witness
 from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Trouble, Usage, answer, call, calls, text, thought
 
 pytestmark = pytest.mark.clients
 

@@ -32,11 +32,11 @@ from agents.models.openai_responses import OpenAIResponsesWSModel, ResponsesWebS
 from agents.tool_context import ToolContext
 from openai import AsyncOpenAI
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Trouble, Usage, answer, call, calls, text, thought
 from tests.clients.relay import Relay, Said
 from tests.clients.witness import check_messages
 from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Trouble, Usage, answer, call, calls, text, thought
 
 pytestmark = pytest.mark.clients
 

@@ -16,10 +16,10 @@ from openai.types.conversations import Conversation
 from openai.types.conversations.conversation_item_list import ConversationItemList
 from openai.types.responses import Response
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import HttpError, Usage, answer, call, calls, text, thought
 from tests.clients.held import Held
 from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import HttpError, Usage, answer, call, calls, text, thought
 
 NODE = shutil.which("node")
 SCRIPTS = Path(__file__).parent / "node"

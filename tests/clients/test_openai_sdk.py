@@ -35,10 +35,8 @@ from openai.types.responses import (
 )
 from openai.types.responses.response_input_param import FunctionCallOutput
 
-from tests.clients.witness import Witness, losses_of, notes_of
-from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import (
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import (
     Action,
     Answer,
     CallStyle,
@@ -60,8 +58,10 @@ from tests.upstreams.script import (
     text,
     thought,
 )
-from tests.upstreams.sent import SentChat
-from tests.upstreams.strictness import Json
+from rejoinder.conformance.upstreams.sent import SentChat
+from rejoinder.conformance.upstreams.strictness import Json
+from tests.clients.witness import Witness, losses_of, notes_of
+from tests.live import LiveServer, LiveUpstream, running
 
 pytestmark = pytest.mark.clients
 

@@ -21,11 +21,11 @@ from openai.types.responses import (
     ResponseStreamEvent,
 )
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import HttpError, Trouble, Usage, answer, call, calls, text, thought
 from tests.clients.held import Held
 from tests.clients.witness import Exchange, Witness
 from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import HttpError, Trouble, Usage, answer, call, calls, text, thought
 
 pytestmark = pytest.mark.clients
 

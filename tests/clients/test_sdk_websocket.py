@@ -35,12 +35,12 @@ from openai.types.responses.responses_client_event_param import ResponsesClientE
 from openai.types.responses.responses_server_event import ResponsesServerEvent, ResponseWsCreated, ResponseWsError
 from websockets.exceptions import InvalidStatus
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import HttpError, ToolCall, Trouble, answer, call, calls, text, thought
 from tests.clients.held import Held
 from tests.clients.relay import Relay
 from tests.clients.witness import check_messages
 from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import HttpError, ToolCall, Trouble, answer, call, calls, text, thought
 
 pytestmark = pytest.mark.clients
 

@@ -8,9 +8,9 @@ import anthropic
 import openai
 import pytest
 
+from rejoinder.conformance.upstreams.script import answer, call, calls, text
 from tests.server.site import Json, output_of, user
 from tests.server.test_portable import Journey, Upstream, served, thinks
-from tests.upstreams.script import answer, call, calls, text
 
 pytestmark = pytest.mark.clients
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from tests.upstreams.anthropic import AnthropicUpstream
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.gemini import GeminiUpstream
-from tests.upstreams.objection import Json
-from tests.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.anthropic import AnthropicUpstream
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.gemini import GeminiUpstream
+from rejoinder.conformance.upstreams.objection import Json
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
 
 Upstream: TypeAlias = ChatUpstream | AnthropicUpstream | GeminiUpstream | ResponsesUpstream
 

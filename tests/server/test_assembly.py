@@ -14,6 +14,8 @@ from rejoinder.bridge.dialect import Dialect
 from rejoinder.bridge.envelope import Envelope, Issuer, Seal
 from rejoinder.bridge.gemini import GeminiDialect
 from rejoinder.bridge.responses import ResponsesDialect
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import answer, text
 from rejoinder.server.assembly import SEAL_VARIABLE, assemble, seal_keys
 from rejoinder.server.demo import DemoUpstream
 from rejoinder.server.services import Services
@@ -22,8 +24,6 @@ from rejoinder.server.settings import SettingsError, load
 from rejoinder.server.upstream import HttpUpstream
 from rejoinder.store import StoreError
 from tests.server.site import NOWHERE, closing, said, services_in
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import answer, text
 
 MESSAGE = {
     "id": "msg_1",

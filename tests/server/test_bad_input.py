@@ -21,11 +21,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import answer, text
+from rejoinder.conformance.upstreams.strictness import OPENAI
 from tests.live import LiveServer, LiveUpstream, running
 from tests.server.client import NOTHING, Answer, Error, ask, create, received, streamed
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import answer, text
-from tests.upstreams.strictness import OPENAI
 
 KEY = "rj-0123456789abcdefghijklmnopqrstuv"
 OTHER_KEY = "rj-vutsrqponmlkjihgfedcba9876543210"

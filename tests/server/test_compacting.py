@@ -6,6 +6,20 @@ from pathlib import Path
 import pytest
 
 from rejoinder.bridge.compaction import INSTRUCTION, PREAMBLE
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.responses_script import compaction
+from rejoinder.conformance.upstreams.script import (
+    HttpError,
+    Trouble,
+    Usage,
+    answer,
+    call,
+    calls,
+    silence,
+    text,
+    thought,
+)
 from rejoinder.server.assembly import assemble
 from rejoinder.server.compacting import TAKEN, compaction_of
 from rejoinder.server.services import Services
@@ -25,10 +39,6 @@ from tests.server.site import (
     site,
     user,
 )
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.responses_script import compaction
-from tests.upstreams.script import HttpError, Trouble, Usage, answer, call, calls, silence, text, thought
 
 ANN, BOB = "key-of-ann", "key-of-bob"
 

@@ -8,6 +8,12 @@ from typing import TypeAlias
 import pytest
 from structlog.testing import capture_logs
 
+from rejoinder.conformance.upstreams.anthropic import AnthropicUpstream
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.gemini import GeminiUpstream
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.script import HttpError, Trouble, answer, call, calls, silence, text, thought
+from rejoinder.conformance.upstreams.sent import SentRequest
 from rejoinder.server.assembly import assemble
 from rejoinder.server.health import Health
 from rejoinder.server.services import Services
@@ -29,12 +35,6 @@ from tests.server.site import (
     site,
     user,
 )
-from tests.upstreams.anthropic import AnthropicUpstream
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.gemini import GeminiUpstream
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.script import HttpError, Trouble, answer, call, calls, silence, text, thought
-from tests.upstreams.sent import SentRequest
 
 Upstream: TypeAlias = ChatUpstream | AnthropicUpstream | GeminiUpstream | ResponsesUpstream
 

@@ -8,18 +8,18 @@ import tomlkit
 from rejoinder.bridge.compaction import IMAGE_TOKENS
 from rejoinder.bridge.errors import BrokenStream, Unsupported, UpstreamError
 from rejoinder.bridge.words import MESSAGE_TOKENS, REPLY_TOKENS
+from rejoinder.conformance.upstreams.anthropic import AnthropicUpstream
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.gemini import GeminiUpstream
+from rejoinder.conformance.upstreams.provider import Reply
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.script import answer, call, calls, text
 from rejoinder.server import counting
 from rejoinder.server.assembly import assemble
 from rejoinder.server.counting import COUNTED_BY, Counted, InputTokens, count
 from rejoinder.server.services import Services
 from rejoinder.server.settings import load
 from tests.server.site import NOWHERE, WEATHER, body_of, closing, output_of, request_of, services_in, site, user
-from tests.upstreams.anthropic import AnthropicUpstream
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.gemini import GeminiUpstream
-from tests.upstreams.provider import Reply
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.script import answer, call, calls, text
 
 Upstream: TypeAlias = AnthropicUpstream | GeminiUpstream | ResponsesUpstream
 

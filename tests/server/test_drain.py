@@ -16,12 +16,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Trouble, answer, raw, silence, text
 from tests.live import SERVER, LiveServer, LiveUpstream, running
 from tests.server.client import CODEX, ask, create, get, posted, received, streamed, streaming
 from tests.server.impatient import IMPATIENT
 from tests.server.site import Json
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Trouble, answer, raw, silence, text
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 

@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Step, answer, silence, text
+from rejoinder.conformance.upstreams.sent import SentChat
 from tests.live import LiveServer, LiveUpstream, running
 from tests.server.client import CODEX, ask, create, get, hang_up, idle, posted, received, resident, streaming
 from tests.server.impatient import IMPATIENT
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Step, answer, silence, text
-from tests.upstreams.sent import SentChat
 
 UPSTREAM_SECRET = "sk-UPSTREAM-SECRET-5f2e7c90b1"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Action, Answer, Pause, Trouble, answer, text
+from rejoinder.conformance.upstreams.sent import SentChat
 from tests.server.site import Json, Site, body_of, services_in, site
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Action, Answer, Pause, Trouble, answer, text
-from tests.upstreams.sent import SentChat
 
 WORDS = ("One ", "two ", "three.")
 

@@ -11,10 +11,10 @@ from time import sleep
 
 import pytest
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Trouble, answer, text
 from tests.live import LiveServer, LiveUpstream, running
 from tests.server.client import ask, resident, streaming
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Trouble, answer, text
 
 FOLLOWERS = int(os.environ.get("REJOINDER_FOLLOWERS", "200"))
 WATCHED = 5.0

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import HttpError, answer, text
 from rejoinder.server import following
 from rejoinder.server.following import frames
 from rejoinder.store import Record, Store, VolatileBackend
 from rejoinder.store import runs as rows
 from tests.server.site import Site, body_of, events_of, services_in, site
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import HttpError, answer, text
 
 OWNER, ID = "ann", "resp_1"
 FRAMES = [b"0\n\n", b"1\n\n", b"2\n\n", b"3\n\n", b"4\n\n"]

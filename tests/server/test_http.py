@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import HttpError, Trouble, answer, call, calls, silence, text, thought
 from rejoinder.server import turn
 from rejoinder.server.errors import InvalidRequest
 from rejoinder.server.http import LONGEST_KEY, idempotency_key
@@ -23,8 +25,6 @@ from tests.server.site import (
     site,
     user,
 )
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import HttpError, Trouble, answer, call, calls, silence, text, thought
 
 ANN, BOB = "key-of-ann", "key-of-bob"
 

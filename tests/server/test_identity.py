@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from rejoinder.bridge.dialect import Identity
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.script import answer, text
 from rejoinder.server.assembly import assemble
 from rejoinder.server.identity import carried, identity, named
 from rejoinder.server.settings import load
 from rejoinder.wire.items import Item, as_sent, kept
 from tests.server.site import Site, request_of, site, user
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.script import answer, text
 
 OWNER = "ann"
 NOBODY = Identity()

@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import pytest
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Part, Step, ToolCall, answer, call, calls, text
+from rejoinder.conformance.upstreams.sent import SentChat, SentMessage
 from tests.live import LiveServer, LiveUpstream, running
 from tests.server.client import Response, create, get, streaming
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Part, Step, ToolCall, answer, call, calls, text
-from tests.upstreams.sent import SentChat, SentMessage
 
 KILLS = int(os.environ.get("REJOINDER_KILLS", "5"))
 SEED = int(os.environ.get("REJOINDER_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)

@@ -18,11 +18,11 @@ from time import monotonic, sleep
 
 import pytest
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Step, answer, call, calls, text
+from rejoinder.conformance.upstreams.sent import SentChat
 from tests.live import LiveServer, LiveUpstream, running
 from tests.server.client import TERMINAL, Answer, ask, body_of, get
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Step, answer, call, calls, text
-from tests.upstreams.sent import SentChat
 
 KILLS = int(os.environ.get("REJOINDER_KILLS", "4"))
 SEED = int(os.environ.get("REJOINDER_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)

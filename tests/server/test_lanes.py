@@ -9,6 +9,22 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import (
+    Action,
+    Answer,
+    HttpError,
+    Step,
+    Trouble,
+    answer,
+    call,
+    calls,
+    refusal,
+    silence,
+    text,
+    thought,
+)
+from rejoinder.conformance.upstreams.sent import SentChat
 from rejoinder.server import lanes, sse
 from rejoinder.server.lanes import Writer
 from rejoinder.server.steering import MOST
@@ -27,22 +43,6 @@ from tests.server.site import (
     user,
 )
 from tests.server.sockets import Talk, talking
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import (
-    Action,
-    Answer,
-    HttpError,
-    Step,
-    Trouble,
-    answer,
-    call,
-    calls,
-    refusal,
-    silence,
-    text,
-    thought,
-)
-from tests.upstreams.sent import SentChat
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from rejoinder.bridge.dialect import Call
 from rejoinder.bridge.errors import UpstreamError
+from rejoinder.conformance.upstreams.chat import ChatUpstream
 from rejoinder.server import models
 from rejoinder.server.assembly import assemble
 from rejoinder.server.models import Models
@@ -18,7 +19,6 @@ from rejoinder.server.services import Services
 from rejoinder.server.settings import load
 from rejoinder.server.upstream import Answer
 from tests.server.site import NOWHERE, Site, closing, services_in, site
-from tests.upstreams.chat import ChatUpstream
 
 SETTINGS = f"""
 [server]

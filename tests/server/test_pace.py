@@ -14,12 +14,12 @@ from typing import Literal, TypeAlias
 import aiohttp
 import pytest
 
+from rejoinder.conformance.upstreams.anthropic import AnthropicUpstream
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.gemini import GeminiUpstream
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.script import answer, text
 from tests.live import LiveServer, LiveUpstream, running
-from tests.upstreams.anthropic import AnthropicUpstream
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.gemini import GeminiUpstream
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.script import answer, text
 
 Dialect: TypeAlias = Literal["chat", "anthropic", "gemini", "responses"]
 Kind: TypeAlias = type[ChatUpstream] | type[AnthropicUpstream] | type[GeminiUpstream] | type[ResponsesUpstream]

@@ -15,18 +15,18 @@ from typing import TypeAlias
 import pytest
 import tomlkit
 
+from rejoinder.conformance.upstreams.anthropic import AnthropicUpstream
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.gemini import GeminiUpstream
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.responses_script import custom_call
+from rejoinder.conformance.upstreams.script import Answer, Part, ToolCall, answer, call, calls, text, thought
 from rejoinder.server import turn
 from rejoinder.server.assembly import assemble
 from rejoinder.server.services import Services
 from rejoinder.server.settings import load
 from tests.bridge import grammar, responses_grammar
 from tests.server.site import Json, Listener, closing, output_of, request_of, user
-from tests.upstreams.anthropic import AnthropicUpstream
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.gemini import GeminiUpstream
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.responses_script import custom_call
-from tests.upstreams.script import Answer, Part, ToolCall, answer, call, calls, text, thought
 
 Upstream: TypeAlias = ChatUpstream | AnthropicUpstream | GeminiUpstream | ResponsesUpstream
 

@@ -7,14 +7,14 @@ import pytest
 import tomlkit
 
 from rejoinder.bridge.errors import Unsupported
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.script import answer, call, calls, text, thought
 from rejoinder.server.assembly import assemble
 from rejoinder.server.services import Services
 from rejoinder.server.settings import load
 from rejoinder.wire.errors import BadRequest
 from tests.server.site import NOWHERE, Json, closing, output_of, said, services_in, user
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.script import answer, call, calls, text, thought
 
 MODEL = "gpt-5.4"
 

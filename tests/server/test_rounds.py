@@ -11,15 +11,26 @@ from anyio import to_thread
 
 from rejoinder.bridge import compaction
 from rejoinder.bridge.errors import Unsupported, UpstreamError
+from rejoinder.conformance.upstreams.anthropic import AnthropicUpstream
+from rejoinder.conformance.upstreams.anthropic_script import found, search_results, server_call
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import (
+    Answer,
+    HttpError,
+    Step,
+    Trouble,
+    answer,
+    call,
+    calls,
+    death,
+    text,
+    thought,
+)
 from rejoinder.server import attempts, turn
 from rejoinder.server.services import Services
 from rejoinder.wire.errors import BadRequest
 from tests.bridge.grammar import judged
 from tests.server.site import WEATHER, Json, Listener, closing, request_of, said, services_in, user
-from tests.upstreams.anthropic import AnthropicUpstream
-from tests.upstreams.anthropic_script import found, search_results, server_call
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Answer, HttpError, Step, Trouble, answer, call, calls, death, text, thought
 
 BUSY = HttpError(429, "slow down", type="requests", code="rate_limit_exceeded", headers={"retry-after-ms": "20"})
 

@@ -15,6 +15,8 @@ from structlog.testing import capture_logs
 from rejoinder.bridge.chat import ChatDialect
 from rejoinder.bridge.composer import Composer
 from rejoinder.bridge.dialect import Prompt, Reader
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Answer, HttpError, Trouble, answer, call, calls, silence, text
 from rejoinder.server import following, journal, runs, turn
 from rejoinder.server.services import Services
 from rejoinder.store import Change, StoreError
@@ -33,8 +35,6 @@ from tests.server.site import (
     services_in,
     site,
 )
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Answer, HttpError, Trouble, answer, call, calls, silence, text
 
 ANN, BOB = "key-of-ann", "key-of-bob"
 KEYS = {"ann": ANN, "bob": BOB}

@@ -18,6 +18,22 @@ from rejoinder.bridge.dialect import Identity, Prompt
 from rejoinder.bridge.echo import echo
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.bridge.toolbox import Toolbox
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import (
+    Answer,
+    Head,
+    HttpError,
+    Pause,
+    Trouble,
+    Wire,
+    answer,
+    call,
+    calls,
+    refusal,
+    silence,
+    text,
+    thought,
+)
 from rejoinder.server import sse, turn
 from rejoinder.server.services import Services
 from rejoinder.server.sse import Pulse, Stream, StreamedTurn, while_connected
@@ -34,22 +50,6 @@ from tests.server.site import (
     request_of,
     services_in,
     site,
-)
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import (
-    Answer,
-    Head,
-    HttpError,
-    Pause,
-    Trouble,
-    Wire,
-    answer,
-    call,
-    calls,
-    refusal,
-    silence,
-    text,
-    thought,
 )
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from rejoinder.conformance.upstreams.script import answer, call, calls, text, thought
 from tests.clients.held import Held
 from tests.server.site import CODEX, WEATHER, Json, folded, output_of, services_in, site
 from tests.server.sockets import talking
 from tests.server.speakers import SPEAKERS, Speaker, Upstream
-from tests.upstreams.script import answer, call, calls, text, thought
 
 
 @pytest.fixture(params=SPEAKERS)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Trouble, answer, call, calls, silence, text, thought
 from tests.server.site import WEATHER, Json, Reply, Site, body_of, events_of, folded, output_of, services_in, site, user
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Trouble, answer, call, calls, silence, text, thought
 
 ANN, BOB = "key-of-ann", "key-of-bob"
 NOBODYS = "resp_" + "0" * 32

@@ -14,12 +14,12 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import connect
 
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Step, answer, call, calls, text
+from rejoinder.conformance.upstreams.sent import SentChat
 from tests.live import LiveServer, LiveUpstream, running
 from tests.server.site import Json, output_of, user
 from tests.server.test_pace import spent
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Step, answer, call, calls, text
-from tests.upstreams.sent import SentChat
 
 TURNS = 20
 ROUNDS = 3

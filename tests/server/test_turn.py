@@ -11,6 +11,25 @@ from structlog.testing import capture_logs
 
 from rejoinder.bridge.errors import BrokenStream, Unsupported, UpstreamError
 from rejoinder.bridge.losses import Loss, Reason
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import (
+    Answer,
+    Head,
+    HttpError,
+    Pause,
+    Stall,
+    Step,
+    Trouble,
+    Wire,
+    answer,
+    call,
+    calls,
+    raw,
+    refusal,
+    text,
+    thought,
+)
+from rejoinder.conformance.upstreams.sent import SentChat, SentRequest
 from rejoinder.server import turn, upstream
 from rejoinder.server.errors import InvalidRequest, StoreFailed, Unavailable
 from rejoinder.server.services import Services
@@ -34,25 +53,6 @@ from tests.server.site import (
     services_in,
     user,
 )
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import (
-    Answer,
-    Head,
-    HttpError,
-    Pause,
-    Stall,
-    Step,
-    Trouble,
-    Wire,
-    answer,
-    call,
-    calls,
-    raw,
-    refusal,
-    text,
-    thought,
-)
-from tests.upstreams.sent import SentChat, SentRequest
 
 KEYS = {
     "background",

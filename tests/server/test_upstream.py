@@ -14,10 +14,10 @@ from cryptography.x509.oid import NameOID
 
 from rejoinder.bridge.dialect import Call
 from rejoinder.bridge.errors import BrokenStream, UpstreamError
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import Head, HttpError, Reset, Wire, answer, death, raw, silence, text
 from rejoinder.server import upstream
 from rejoinder.server.upstream import HttpUpstream
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import Head, HttpError, Reset, Wire, answer, death, raw, silence, text
 
 CALL = Call(
     "/chat/completions",

@@ -13,14 +13,9 @@ from typing import TypeVar
 
 import pytest
 
-from tests.live import LiveServer, LiveUpstream, running
-from tests.server import client
-from tests.server.client import CODEX, NOTHING, Answer, Failure, Stream, get, hang_up, idle, received, resident
-from tests.server.impatient import IMPATIENT
-from tests.server.speakers import SPEAKERS, Speaker, Upstream
-from tests.upstreams.gemini_script import blocked
-from tests.upstreams.objection import Json
-from tests.upstreams.script import (
+from rejoinder.conformance.upstreams.gemini_script import blocked
+from rejoinder.conformance.upstreams.objection import Json
+from rejoinder.conformance.upstreams.script import (
     Action,
     Asked,
     Cut,
@@ -37,7 +32,12 @@ from tests.upstreams.script import (
     silence,
     text,
 )
-from tests.upstreams.sent import SentRequest
+from rejoinder.conformance.upstreams.sent import SentRequest
+from tests.live import LiveServer, LiveUpstream, running
+from tests.server import client
+from tests.server.client import CODEX, NOTHING, Answer, Failure, Stream, get, hang_up, idle, received, resident
+from tests.server.impatient import IMPATIENT
+from tests.server.speakers import SPEAKERS, Speaker, Upstream
 
 UPSTREAM_SECRET = "sk-UPSTREAM-SECRET-5f2e7c90b1"
 PLAIN_SECRET = "moonlit-harbour-77"

@@ -11,6 +11,8 @@ from rejoinder.bridge.anthropic_profile import AnthropicProfile
 from rejoinder.bridge.gemini_profile import GeminiProfile
 from rejoinder.bridge.profile import ChatProfile
 from rejoinder.bridge.responses_profile import ResponsesProfile
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.script import answer, text
 from rejoinder.server import vendors
 from rejoinder.server.assembly import assemble
 from rejoinder.server.routing import Routes
@@ -30,8 +32,6 @@ from rejoinder.server.vendors import (
     ollama_url,
 )
 from tests.server.site import closing, said
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.script import answer, text
 
 FOUND = [vendor for vendor in VENDORS if vendor.env]
 ALL = {vendor.env[0]: "127.0.0.1" if vendor.env[0] == "OLLAMA_HOST" else "made-up-key" for vendor in FOUND}

@@ -6,10 +6,9 @@ from typing import Any  # the bodies here are broken in every way, so they have 
 import pytest
 from anthropic import Anthropic
 
-from tests.bridge.recordings import FOLDER, recordings
-from tests.upstreams.anthropic import AnthropicUpstream
-from tests.upstreams.anthropic_memory import remembered
-from tests.upstreams.anthropic_script import (
+from rejoinder.conformance.upstreams.anthropic import AnthropicUpstream
+from rejoinder.conformance.upstreams.anthropic_memory import remembered
+from rejoinder.conformance.upstreams.anthropic_script import (
     Event,
     block,
     citation,
@@ -19,8 +18,8 @@ from tests.upstreams.anthropic_script import (
     search_results,
     server_call,
 )
-from tests.upstreams.anthropic_sent import SentAnthropic
-from tests.upstreams.anthropic_strictness import (
+from rejoinder.conformance.upstreams.anthropic_sent import SentAnthropic
+from rejoinder.conformance.upstreams.anthropic_strictness import (
     ANTHROPIC,
     BETAS,
     BOUND,
@@ -28,11 +27,11 @@ from tests.upstreams.anthropic_strictness import (
     AnthropicStrictness,
     check,
 )
-from tests.upstreams.anthropic_values import InvalidRequest
-from tests.upstreams.anthropic_wire import answered
-from tests.upstreams.asking import Body, Reply, ask
-from tests.upstreams.responses_script import raw_thought
-from tests.upstreams.script import (
+from rejoinder.conformance.upstreams.anthropic_values import InvalidRequest
+from rejoinder.conformance.upstreams.anthropic_wire import answered
+from rejoinder.conformance.upstreams.asking import Body, Reply, ask
+from rejoinder.conformance.upstreams.responses_script import raw_thought
+from rejoinder.conformance.upstreams.script import (
     HttpError,
     LegacyCall,
     Part,
@@ -48,6 +47,7 @@ from tests.upstreams.script import (
     text,
     thought,
 )
+from tests.bridge.recordings import FOLDER, recordings
 
 VERSION = {"anthropic-version": "2023-06-01"}
 USER: Body = {"role": "user", "content": "hi"}

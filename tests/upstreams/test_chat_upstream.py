@@ -9,11 +9,11 @@ import pytest
 from openai import APIStatusError, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.upstreams.anthropic_script import redacted
-from tests.upstreams.asking import Body, Reply, ask, asking
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.chat_wire import answered
-from tests.upstreams.script import (
+from rejoinder.conformance.upstreams.anthropic_script import redacted
+from rejoinder.conformance.upstreams.asking import Body, Reply, ask, asking
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.chat_wire import answered
+from rejoinder.conformance.upstreams.script import (
     Answer,
     Calls,
     CallStyle,
@@ -34,8 +34,16 @@ from tests.upstreams.script import (
     text,
     thought,
 )
-from tests.upstreams.sent import SentChat
-from tests.upstreams.strictness import COMPATIBLE, DEEPSEEK, MISTRAL, OPENAI, Objection, Strictness, check
+from rejoinder.conformance.upstreams.sent import SentChat
+from rejoinder.conformance.upstreams.strictness import (
+    COMPATIBLE,
+    DEEPSEEK,
+    MISTRAL,
+    OPENAI,
+    Objection,
+    Strictness,
+    check,
+)
 
 USER: Body = {"role": "user", "content": "hi"}
 CALL: Body = {"id": "call_abc", "type": "function", "function": {"name": "look", "arguments": "{}"}}

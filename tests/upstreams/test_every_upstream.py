@@ -9,12 +9,12 @@ from typing import Any, TypeAlias  # an answer is whatever its protocol has for 
 
 import pytest
 
-from tests.upstreams.anthropic import AnthropicUpstream
-from tests.upstreams.asking import Body, Reply, ask, asking
-from tests.upstreams.chat import ChatUpstream
-from tests.upstreams.gemini import GeminiUpstream
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.script import (
+from rejoinder.conformance.upstreams.anthropic import AnthropicUpstream
+from rejoinder.conformance.upstreams.asking import Body, Reply, ask, asking
+from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.gemini import GeminiUpstream
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.script import (
     Answer,
     HttpError,
     Trouble,

@@ -5,14 +5,13 @@ import pytest
 from google.genai import Client
 from google.genai.types import HttpOptions
 
-from tests.bridge.recordings import FOLDER, recordings
-from tests.upstreams.asking import Body, Reply, ask
-from tests.upstreams.gemini import GeminiUpstream
-from tests.upstreams.gemini_script import Support, blocked, grounding, part, signed_text
-from tests.upstreams.gemini_strictness import GEMINI, VERTEX, GeminiStrictness, check
-from tests.upstreams.gemini_values import InvalidArgument
-from tests.upstreams.gemini_wire import answered
-from tests.upstreams.script import (
+from rejoinder.conformance.upstreams.asking import Body, Reply, ask
+from rejoinder.conformance.upstreams.gemini import GeminiUpstream
+from rejoinder.conformance.upstreams.gemini_script import Support, blocked, grounding, part, signed_text
+from rejoinder.conformance.upstreams.gemini_strictness import GEMINI, VERTEX, GeminiStrictness, check
+from rejoinder.conformance.upstreams.gemini_values import InvalidArgument
+from rejoinder.conformance.upstreams.gemini_wire import answered
+from rejoinder.conformance.upstreams.script import (
     HttpError,
     LegacyCall,
     Part,
@@ -27,6 +26,7 @@ from tests.upstreams.script import (
     text,
     thought,
 )
+from tests.bridge.recordings import FOLDER, recordings
 
 NEW = "gemini-3-flash"
 OLD = "gemini-2.5-flash"

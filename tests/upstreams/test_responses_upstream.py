@@ -5,13 +5,12 @@ from typing import Any  # the bodies here are broken in every way, so they have 
 import pytest
 from openai import OpenAI
 
-from tests.bridge.recordings import FOLDER, Recording, recordings
-from tests.upstreams.asking import Body, Reply, ask
-from tests.upstreams.objection import Objection
-from tests.upstreams.responses import ResponsesUpstream
-from tests.upstreams.responses_manner import BEDROCK, COPILOT, FORGETFUL, OPENROUTER, Manner
-from tests.upstreams.responses_manner import OPENAI as OPENAI_MANNER
-from tests.upstreams.responses_script import (
+from rejoinder.conformance.upstreams.asking import Body, Reply, ask
+from rejoinder.conformance.upstreams.objection import Objection
+from rejoinder.conformance.upstreams.responses import ResponsesUpstream
+from rejoinder.conformance.upstreams.responses_manner import BEDROCK, COPILOT, FORGETFUL, OPENROUTER, Manner
+from rejoinder.conformance.upstreams.responses_manner import OPENAI as OPENAI_MANNER
+from rejoinder.conformance.upstreams.responses_script import (
     compaction,
     custom_call,
     event,
@@ -20,7 +19,7 @@ from tests.upstreams.responses_script import (
     message,
     raw_thought,
 )
-from tests.upstreams.responses_strictness import (
+from rejoinder.conformance.upstreams.responses_strictness import (
     COMPATIBLE,
     DEEPSEEK,
     OPENAI,
@@ -30,8 +29,8 @@ from tests.upstreams.responses_strictness import (
     Use,
     check,
 )
-from tests.upstreams.responses_wire import answered
-from tests.upstreams.script import (
+from rejoinder.conformance.upstreams.responses_wire import answered
+from rejoinder.conformance.upstreams.script import (
     Answer,
     HttpError,
     LegacyCall,
@@ -47,6 +46,7 @@ from tests.upstreams.script import (
     text,
     thought,
 )
+from tests.bridge.recordings import FOLDER, Recording, recordings
 
 USER: Body = {"role": "user", "content": "hi"}
 CALL: Body = {"type": "function_call", "call_id": "call_look", "name": "look", "arguments": "{}"}
