@@ -12,9 +12,6 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CODEX = ROOT / "tests" / "clients" / "node_modules" / ".bin" / "codex"
 SOURCES = ("bridge", "store", "server", "conformance", "tests")
-APART = ("tests/bridge", "tests/conformance", "tests/upstreams", "tests/wire")
-"""Tests that need nothing but a processor: two of them run at a time. The others measure, or start servers that do."""
-
 MINIMUM = 99
 """Per cent of branches and lines over everything; each module's own test file is expected to cover it wholly."""
 
@@ -31,8 +28,21 @@ def main(arguments: list[str]) -> int:
         or run("ruff", "check", *SOURCES)
         or run("mypy")
         or run("coverage", "erase")
-        or run("coverage", "run", "-m", "pytest", "-q", "-n", "2", *APART)
-        or run("coverage", "run", "-m", "pytest", "-q", "--durations=10", *(f"--ignore={path}" for path in APART))
+        or run(
+            "coverage",
+            "run",
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "2",
+            "--dist",
+            "loadfile",
+            "--durations=10",
+            "-m",
+            "not alone",
+        )
+        or run("coverage", "run", "-m", "pytest", "-q", "-m", "alone")
         or run("coverage", "combine", "--quiet")
         or run("coverage", "report", f"--fail-under={MINIMUM}")
     )

@@ -85,6 +85,7 @@ def test_no_provider_is_named_outside_the_vendor_table_and_the_dialects() -> Non
     assert found == []
 
 
+@pytest.mark.alone
 def test_importing_the_whole_server_is_quick() -> None:
     # On a slow machine, what the server is built on may take most of the time.
     libraries = (

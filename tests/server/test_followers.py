@@ -25,6 +25,7 @@ MOST_CPU = 0.1
 """Seconds of CPU per second for a thousand of them."""
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_followers_that_wait_cost_little(tmp_path: Path) -> None:
     stalls = answer(text("Half ", "a story"), trouble=Trouble("stall", 3))

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterator
 
@@ -27,12 +28,17 @@ def _as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     names = ("uvicorn", "uvicorn.error", "uvicorn.access")
     before = root.handlers[:], root.level, [(logging.getLogger(name).level) for name in names]
+    configuration = structlog.get_config()
     yield
     root.handlers[:], root.level = before[0], before[1]
     for name, level in zip(names, before[2], strict=True):
         logging.getLogger(name).level = level
         logging.getLogger(name).propagate = True
-    structlog.reset_defaults()
+    structlog.configure(**configuration)
+    for module in [*sys.modules.values()]:
+        # A logger that was used keeps to what was configured then; other tests want to hear it.
+        if isinstance(used := getattr(module, "_logger", None), structlog._config.BoundLoggerLazyProxy):
+            vars(used).pop("bind", None)
 
 
 def logger() -> structlog.stdlib.BoundLogger:

@@ -76,6 +76,7 @@ async def _read(client: aiohttp.ClientSession, server: LiveServer, body: object)
         return await reply.read()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_a_chunk_costs_about_the_same_through_every_dialect(server: LiveServer) -> None:
     rounds: dict[Dialect, list[float]] = {dialect: [] for dialect in KINDS}

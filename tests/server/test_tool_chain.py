@@ -122,6 +122,7 @@ def best(costs: Sequence[Cost]) -> Cost:
     return Cost(min(cost.wall for cost in costs), min(cost.processor for cost in costs))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_twenty_tool_calls_are_the_same_to_the_provider_and_cost_no_more_over_a_websocket(
     server: LiveServer, provider: ChatUpstream

@@ -310,7 +310,8 @@ class ChatDialect:
                 case Image() | File() | Audio():  # pragma: no branch  # nothing else is left
                     raise cannot_take("images, files or audio in an assistant message", "only users may send them")
         if not texts and not calls:
-            if self._profile.reasoning_replay == "always" and any(isinstance(part, Thought) for part in turn.parts):
+            ours = any(isinstance(part, Thought) and part.envelope is not None for part in turn.parts)
+            if ours and self._profile.reasoning_replay == "always":
                 # An answer that ended after thinking: no message may be empty, and a thought is a field of one.
                 prompt.lose(Loss("reasoning", None, "removed", "no_words"))
             return None
