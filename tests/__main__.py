@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CODEX = ROOT / "tests" / "clients" / "node_modules" / ".bin" / "codex"
 SOURCES = ("bridge", "store", "server", "conformance", "tests")
+TESTS = ("coverage", "run", "-m", "pytest", "-q")
 MINIMUM = 99
 """Per cent of branches and lines over everything; each module's own test file is expected to cover it wholly."""
 
@@ -28,21 +29,8 @@ def main(arguments: list[str]) -> int:
         or run("ruff", "check", *SOURCES)
         or run("mypy")
         or run("coverage", "erase")
-        or run(
-            "coverage",
-            "run",
-            "-m",
-            "pytest",
-            "-q",
-            "-n",
-            "2",
-            "--dist",
-            "loadfile",
-            "--durations=10",
-            "-m",
-            "not alone",
-        )
-        or run("coverage", "run", "-m", "pytest", "-q", "-m", "alone")
+        or run(*TESTS, "-n", "2", "--dist", "loadfile", "--durations=10", "-m", "not alone")
+        or run(*TESTS, "-m", "alone")
         or run("coverage", "combine", "--quiet")
         or run("coverage", "report", f"--fail-under={MINIMUM}")
     )
