@@ -13,11 +13,11 @@ from typing import Any  # JSON as it was recorded
 import pytest
 
 from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.responses import ResponsesUpstream
 from rejoinder.conformance.upstreams.responses_script import item
 from rejoinder.conformance.upstreams.script import Answer, Part, answer, call, calls, text, thought
 from tests.bridge.recordings import FOLDER
-from tests.clients.held import Held
 from tests.clients.talk import Talk, talking
 from tests.live import LiveServer, LiveUpstream, running
 

@@ -21,12 +21,12 @@ from time import monotonic, sleep
 import pytest
 
 from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.script import HttpError, Step, Trouble, Usage, answer, call, calls, text, thought
 from rejoinder.conformance.upstreams.sent import SentChat
 from tests.clients.codex import Shape
 from tests.clients.codex_app import conversation
 from tests.clients.desk import KEY, OPENING, UPSTREAM_KEY, Desk, answered, called, goes_on, reason, roles, shell
-from tests.clients.held import Held
 from tests.clients.relay import Line, Relay
 from tests.live import LiveServer, LiveUpstream, running
 

@@ -17,8 +17,8 @@ from openai.types.conversations.conversation_item_list import ConversationItemLi
 from openai.types.responses import Response
 
 from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.script import HttpError, Usage, answer, call, calls, text, thought
-from tests.clients.held import Held
 from tests.live import LiveServer, LiveUpstream, running
 
 NODE = shutil.which("node")

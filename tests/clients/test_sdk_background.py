@@ -22,8 +22,8 @@ from openai.types.responses import (
 )
 
 from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.script import HttpError, Trouble, Usage, answer, call, calls, text, thought
-from tests.clients.held import Held
 from tests.clients.witness import Exchange, Witness
 from tests.live import LiveServer, LiveUpstream, running
 

@@ -24,8 +24,8 @@ from openai.types.responses import (
 )
 
 from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.script import HttpError, answer, call, calls, text, thought
-from tests.clients.held import Held
 from tests.clients.witness import Witness
 from tests.live import LiveServer, LiveUpstream, running
 

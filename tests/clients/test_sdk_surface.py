@@ -13,8 +13,8 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.responses import CompactedResponse, FunctionToolParam, ResponseInputItemParam, ResponseStreamEvent
 
 from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.script import HttpError, answer, call, calls, text, thought
-from tests.clients.held import Held
 from tests.clients.witness import Witness
 from tests.live import LiveServer, LiveUpstream, running
 

@@ -36,8 +36,8 @@ from openai.types.responses.responses_server_event import ResponsesServerEvent, 
 from websockets.exceptions import InvalidStatus
 
 from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.script import HttpError, ToolCall, Trouble, answer, call, calls, text, thought
-from tests.clients.held import Held
 from tests.clients.relay import Relay
 from tests.clients.witness import check_messages
 from tests.live import LiveServer, LiveUpstream, running

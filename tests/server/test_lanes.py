@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.script import (
     Action,
     Answer,
@@ -29,7 +30,6 @@ from rejoinder.server import lanes, sse
 from rejoinder.server.lanes import Writer
 from rejoinder.server.steering import MOST
 from rejoinder.store import StoreError
-from tests.clients.held import Held
 from tests.server.site import (
     CODEX,
     WEATHER,

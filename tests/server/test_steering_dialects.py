@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.script import answer, call, calls, text, thought
-from tests.clients.held import Held
 from tests.server.site import CODEX, WEATHER, Json, folded, output_of, services_in, site
 from tests.server.sockets import talking
 from tests.server.speakers import SPEAKERS, Speaker, Upstream

@@ -11,11 +11,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from rejoinder.conformance.upstreams.chat import ChatUpstream
+from rejoinder.conformance.upstreams.held import Held
 from rejoinder.conformance.upstreams.script import answer, text
 from rejoinder.server import websocket
 from rejoinder.server.sse import Pulse
 from rejoinder.server.websocket import ResponsesSocket
-from tests.clients.held import Held
 from tests.server.site import CODEX, NOWHERE, Json, Site, closing, folded, services_in, site
 from tests.server.sockets import Talk, talking
 

@@ -80,6 +80,8 @@ class ResponsesSocket:
         try:
             while (message := await receive())["type"] != "websocket.disconnect":
                 await socket.hear(message)
+                # Thousands of small ones may have come together, and nothing here need wait for anything.
+                await asyncio.sleep(0)
         except Exception as error:
             # The last frame of the connection: a fault of ours ends it, and nothing else.
             _logger.error("a connection ended badly", exc_info=error)

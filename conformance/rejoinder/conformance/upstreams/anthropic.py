@@ -7,6 +7,7 @@ The words of the script are those of every provider, and a few of its own (`anth
         assert upstream.requests[1].anthropic.messages[1].types == ["thinking", "tool_use"]
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rejoinder.conformance.upstreams.anthropic_memory import remembered
@@ -23,6 +24,7 @@ AnthropicScript = Iterable[Step[SentAnthropic]] | Callable[[SentAnthropic], Step
 
 class AnthropicUpstream(ScriptedUpstream[SentAnthropic]):
     root = ""
+    told = ("tools", "system", "messages")
 
     def __init__(
         self,
@@ -31,8 +33,9 @@ class AnthropicUpstream(ScriptedUpstream[SentAnthropic]):
         strictness: AnthropicStrictness = ANTHROPIC,
         models: Sequence[str] = ("claude-sonnet-4-5",),
         key: str | None = None,
+        port: int = 0,
     ) -> None:
-        super().__init__(script, models=models, key=key)
+        super().__init__(script, models=models, key=key, port=port)
         self._strictness = strictness
 
     def _is_turn(self, method: str, path: str) -> bool:
@@ -58,6 +61,10 @@ class AnthropicUpstream(ScriptedUpstream[SentAnthropic]):
         name = path.removeprefix("/v1/models/")
         return Reply(200, _described(name)) if name in models else None
 
+    def prefix(self, sent: SentRequest) -> list[bytes]:
+        """Without the marks of the cache, which may wander: what is read stays the same (§9)."""
+        return [_unmarked(piece) for piece in super().prefix(sent)]
+
     def _unknown(self, path: str) -> Reply:
         return _failed(404, "not_found_error", "Not found")
 
@@ -66,6 +73,22 @@ class AnthropicUpstream(ScriptedUpstream[SentAnthropic]):
 
     def _answer_aside(self, sent: SentRequest) -> Reply:
         return Reply(200, {"input_tokens": len(sent.body) // 4})
+
+
+def _unmarked(piece: bytes) -> bytes:
+    if b'"cache_control"' not in piece:
+        return piece
+    return json.dumps(_without_marks(json.loads(piece))).encode()
+
+
+def _without_marks(value: Json) -> Json:
+    match value:
+        case dict():
+            return {name: _without_marks(one) for name, one in value.items() if name != "cache_control"}
+        case list():
+            return [_without_marks(one) for one in value]
+        case _:
+            return value
 
 
 def _failed(status: int, kind: str, message: str) -> Reply:

@@ -20,6 +20,7 @@ Script = Iterable[Step] | Callable[[SentChat], Step]
 
 class ChatUpstream(ScriptedUpstream[SentChat]):
     root = "/v1"
+    told = ("tools", "messages")
 
     def __init__(
         self,
@@ -28,8 +29,9 @@ class ChatUpstream(ScriptedUpstream[SentChat]):
         strictness: Strictness = COMPATIBLE,
         models: Sequence[str] = ("test-model",),
         key: str | None = None,
+        port: int = 0,
     ) -> None:
-        super().__init__(script, models=models, key=key)
+        super().__init__(script, models=models, key=key, port=port)
         self._strictness = strictness
 
     def _is_turn(self, method: str, path: str) -> bool:

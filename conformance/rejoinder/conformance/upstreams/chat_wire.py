@@ -49,7 +49,7 @@ def refused(error: HttpError) -> Iterator[Action]:
 
 
 def _frame(value: Json) -> bytes:
-    return b"data: " + json.dumps(value).encode() + b"\n\n"
+    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
 
 
 def _usage(usage: Usage) -> Json:

@@ -26,6 +26,7 @@ _METHOD = re.compile(r"/v1beta/models/[^/:]+:(generateContent|streamGenerateCont
 
 class GeminiUpstream(ScriptedUpstream[SentGemini]):
     root = "/v1beta"
+    told = ("tools", "systemInstruction", "contents")
 
     def __init__(
         self,
@@ -34,8 +35,9 @@ class GeminiUpstream(ScriptedUpstream[SentGemini]):
         strictness: GeminiStrictness = GEMINI,
         models: Sequence[str] = ("gemini-3-flash",),
         key: str | None = None,
+        port: int = 0,
     ) -> None:
-        super().__init__(script, models=models, key=key)
+        super().__init__(script, models=models, key=key, port=port)
         self._strictness = strictness
 
     def _is_turn(self, method: str, path: str) -> bool:

@@ -1,11 +1,12 @@
 """A Gemini request as it arrived at a scripted provider (provider-gemini.md §2, §3)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from rejoinder.conformance.upstreams import gemini_wire
 from rejoinder.conformance.upstreams.script import Action, Answer, HttpError
+from rejoinder.conformance.upstreams.seen import Choice, Form, Offered, Role, Said, Seen, compact, given, words
 
 _NULL = msgspec.Raw(b"null")
 
@@ -28,6 +29,15 @@ class GeminiResult(msgspec.Struct, frozen=True):
     id: str | None = None
     parts: "list[GeminiPart]" = []
 
+    @property
+    def text(self) -> str:
+        """What the tool said: the one text in the object, or the whole of it."""
+        match msgspec.json.decode(self.response):
+            case {"output": str(text)} | {"result": str(text)} | {"error": str(text)}:
+                return text
+            case _:
+                return compact(self.response)
+
 
 class GeminiPart(msgspec.Struct, frozen=True, rename="camel"):
     text: str | None = None
@@ -37,6 +47,25 @@ class GeminiPart(msgspec.Struct, frozen=True, rename="camel"):
     function_response: GeminiResult | None = None
     inline_data: GeminiBlob | None = None
     file_data: GeminiBlob | None = None
+
+    def said(self, role: Role) -> Iterator[Said]:
+        """A signature comes before the call that carries it, and behind a text."""
+        seal = [Said("seal", role, self.thought_signature)] if self.thought_signature else []
+        if self.function_call is not None:
+            call = self.function_call
+            yield from seal
+            yield Said("call", role, compact(call.args), call.id or "", call.name)
+            return
+        if self.function_response is not None:
+            result = self.function_response
+            yield Said("result", "tool", result.text, result.id or "", result.name)
+            yield from (said for part in result.parts for said in part.said("tool"))
+        for blob in (self.inline_data, self.file_data):
+            if blob is not None:
+                yield Said("media", role, blob.data or blob.file_uri or "")
+        if not self.thought:
+            yield from words(self.text, role)
+        yield from seal
 
 
 class GeminiContent(msgspec.Struct, frozen=True):
@@ -121,6 +150,48 @@ class SentGemini(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def instructions(self) -> str:
         return self.system_instruction.text
+
+    @property
+    def seen(self) -> Seen:
+        said = [one for part in self.system_instruction.parts for one in part.said("system")]
+        for content in self.contents:
+            role: Role = "assistant" if content.role == "model" else "user"
+            said += [one for part in content.parts for one in part.said(role)]
+        how = self.generation_config
+        thinking = how.thinking_config
+        return Seen(
+            said,
+            [
+                Offered(one.name, one.description or "", given(one.parameters_json_schema, one.parameters))
+                for one in self.functions
+            ],
+            self._choice,
+            None,
+            how.max_output_tokens,
+            how.temperature,
+            how.top_p,
+            " ".join(str(word) for word in (thinking.thinking_level, thinking.thinking_budget) if word is not None),
+            self._form,
+        )
+
+    @property
+    def _choice(self) -> Choice:
+        calling = self.tool_config.function_calling_config
+        match (calling.mode or "").upper():
+            case "ANY":
+                return Choice("required", calling.allowed_function_names)
+            case "NONE":
+                return Choice("none")
+            case _:
+                return Choice("auto", calling.allowed_function_names)
+
+    @property
+    def _form(self) -> Form:
+        how = self.generation_config
+        schema = given(how.response_json_schema, how.response_schema)
+        if schema:
+            return Form("json_schema", schema)
+        return Form("json_object" if how.response_mime_type == "application/json" else "text")
 
     @property
     def functions(self) -> list[GeminiFunction]:

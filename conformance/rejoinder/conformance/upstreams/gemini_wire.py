@@ -92,7 +92,7 @@ def refused(error: HttpError) -> Iterator[Action]:
 
 
 def _frame(value: Json) -> bytes:
-    return b"data: " + json.dumps(value).encode() + b"\r\n\r\n"
+    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\r\n\r\n"
 
 
 def _usage(usage: Usage, *, ended: bool) -> dict[str, Json]:

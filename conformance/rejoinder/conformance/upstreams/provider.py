@@ -16,11 +16,13 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import ClassVar, Generic, Self, TypeVar
 
+import msgspec
 from aiohttp import web
 
 from rejoinder.conformance.upstreams.exchange import Exchange
 from rejoinder.conformance.upstreams.objection import Json, Objection
 from rejoinder.conformance.upstreams.script import Action, Asked, Cut, Head, HttpError, Pause, Reset, Stall, Step
+from rejoinder.conformance.upstreams.seen import Seen
 from rejoinder.conformance.upstreams.sent import SentRequest
 
 _OVER = HttpError(500, "the script is over", type="server_error", headers={"x-should-retry": "false"})
@@ -42,7 +44,7 @@ class Reply:
 
 
 class ScriptedUpstream(ABC, Generic[Read]):
-    """A provider that listens on a free port of loopback while its context is open.
+    """A provider that listens on loopback while its context is open: on a free port, unless one is named.
 
     `script` is one step per accepted request, or a function of the request. Refused requests use up no step; a request
     after the last step is answered with 500. With `key`, requests must carry it. What a script function raises is
@@ -52,13 +54,24 @@ class ScriptedUpstream(ABC, Generic[Read]):
     root: ClassVar[str]
     """The path of the base URL that a user would configure."""
 
+    told: ClassVar[Sequence[str]]
+    """The fields of a request that make up what the model reads, in its order; the last one grows with each turn."""
+
     def __init__(
         self,
         script: Iterable[Step[Read]] | Callable[[Read], Step[Read]] = (),
         *,
         models: Sequence[str] = ("test-model",),
         key: str | None = None,
+        port: int = 0,
     ) -> None:
+        self.port = port
+        self.running = 0
+        """How many answers are on their way."""
+
+        self.strays: list[str] = []
+        """Requests that no route fits, by method and path."""
+
         self.requests: list[SentRequest] = []
         self.asides: list[SentRequest] = []
         """Requests with a body that are no turn: counts, compactions. They use up no step."""
@@ -95,24 +108,44 @@ class ScriptedUpstream(ABC, Generic[Read]):
         """What was wrong with the requests so far. Empty is what every test of the bridge wants to see."""
         return [request.objection for request in (*self.requests, *self.asides) if request.objection]
 
+    def seen(self, sent: SentRequest) -> Seen:
+        """What an accepted request says."""
+        return self._read(sent).seen
+
+    def prefix(self, sent: SentRequest) -> list[bytes]:
+        """What the model reads, cut into the pieces that stay the same while a conversation grows."""
+        *fixed, growing = self.told
+        fields = sent.fields
+        return [
+            *(bytes(fields.get(name, b"")) for name in fixed),
+            *map(bytes, msgspec.json.decode(fields[growing], type=list[msgspec.Raw])),
+        ]
+
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}{self.root}"
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(timeout=5)
+        try:
+            self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(timeout=5)
+        except OSError:
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._stop()
+        if self._failure and exc is None:
+            raise self._failure
+
+    def _stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(timeout=5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self._loop.close()
-        if self._failure and exc is None:
-            raise self._failure
 
     # What a protocol says about itself.
 
@@ -153,7 +186,7 @@ class ScriptedUpstream(ABC, Generic[Read]):
         # A stalled exchange ends with its client, and with this provider at the latest.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.05, access_log=None)
         await self._runner.setup()
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = socket.create_server(("127.0.0.1", self.port))
         await web.SockSite(self._runner, listener).start()
         port: int = listener.getsockname()[1]
         return port
@@ -164,6 +197,7 @@ class ScriptedUpstream(ABC, Generic[Read]):
             return _replied(listed)
         turn = self._is_turn(request.method, request.path)
         if not turn and not self._is_aside(request.method, request.path):
+            self.strays.append(f"{request.method} {request.path}")
             return _replied(self._unknown(request.path))
         if self._key is not None and (refusal := self._key_refused(headers, self._key)):
             return _replied(refusal)
@@ -183,6 +217,7 @@ class ScriptedUpstream(ABC, Generic[Read]):
             return _replied(reply)
         exchange = Exchange(sent)
         self.exchanges.append(exchange)
+        self.running += 1
         try:
             read = self._read(sent)
             return await _play(self._next(read).actions(read), request, exchange.said)
@@ -190,16 +225,22 @@ class ScriptedUpstream(ABC, Generic[Read]):
             raise asyncio.CancelledError from None
         except (asyncio.CancelledError, ConnectionError):
             sent.left.set()
-            raise
+            # It is no fault of the provider's, which nobody needs to read of.
+            raise asyncio.CancelledError from None
         except Exception as error:  # an assertion in the script: the test has to hear of it
             self._failure = error
             raise
+        finally:
+            self.running -= 1
 
     def _objection(self, sent: SentRequest) -> Objection | None:
         try:
             self._check(sent)
+            self._read(sent)
         except Objection as objection:
             return objection
+        except msgspec.ValidationError as error:
+            return Objection(f"We could not parse your request: {error}", None)
         return None
 
 

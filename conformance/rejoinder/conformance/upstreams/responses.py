@@ -19,7 +19,7 @@ from rejoinder.conformance.upstreams.provider import Reply, ScriptedUpstream
 from rejoinder.conformance.upstreams.responses_manner import OPENAI as OPENAI_MANNER
 from rejoinder.conformance.upstreams.responses_manner import Manner
 from rejoinder.conformance.upstreams.responses_memory import remembered
-from rejoinder.conformance.upstreams.responses_sent import SentResponses
+from rejoinder.conformance.upstreams.responses_sent import ResponsesItem, SentResponses
 from rejoinder.conformance.upstreams.responses_strictness import OPENAI, ResponsesStrictness, Use, check
 from rejoinder.conformance.upstreams.script import CREATED, Step
 from rejoinder.conformance.upstreams.sent import SentRequest
@@ -29,6 +29,7 @@ ResponsesScript = Iterable[Step[SentResponses]] | Callable[[SentResponses], Step
 
 class ResponsesUpstream(ScriptedUpstream[SentResponses]):
     root = "/v1"
+    told = ("tools", "instructions", "input")
 
     def __init__(
         self,
@@ -38,8 +39,9 @@ class ResponsesUpstream(ScriptedUpstream[SentResponses]):
         manner: Manner = OPENAI_MANNER,
         models: Sequence[str] = ("test-model",),
         key: str | None = None,
+        port: int = 0,
     ) -> None:
-        super().__init__(script, models=models, key=key)
+        super().__init__(script, models=models, key=key, port=port)
         self._strictness = strictness
         self._manner = manner
 
@@ -47,7 +49,13 @@ class ResponsesUpstream(ScriptedUpstream[SentResponses]):
         return (method, path) == ("POST", "/v1/responses")
 
     def _read(self, sent: SentRequest) -> SentResponses:
-        return msgspec.structs.replace(sent.responses, manner=self._manner)
+        read = msgspec.structs.replace(sent.responses, manner=self._manner)
+        if read.previous_response_id is None:
+            return read
+        before = msgspec.json.encode(
+            remembered(self.exchanges).before({"previous_response_id": read.previous_response_id})
+        )
+        return msgspec.structs.replace(read, before=msgspec.json.decode(before, type=list[ResponsesItem]))
 
     def _check(self, sent: SentRequest) -> None:
         uses: Mapping[str, Use] = {"input_tokens": "count", "compact": "compact"}
@@ -73,7 +81,7 @@ class ResponsesUpstream(ScriptedUpstream[SentResponses]):
 
     def _answer_aside(self, sent: SentRequest) -> Reply:
         if sent.path.endswith("input_tokens"):
-            return Reply(200, {"object": "response.input_tokens", "input_tokens": len(sent.body) // 4})
+            return Reply(200, {"object": "response.input_tokens", "input_tokens": self.seen(sent).tokens})
         return Reply(200, _compacted(json.loads(sent.body), sent))
 
 

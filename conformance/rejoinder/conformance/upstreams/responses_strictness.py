@@ -145,6 +145,52 @@ _OUTPUTS = {
 }
 """The calls that a client answers, and their answers."""
 
+_ITEMS = (
+    "message",
+    "reasoning",
+    "item_reference",
+    *_OUTPUTS,
+    *_OUTPUTS.values(),
+    "web_search_call",
+    "file_search_call",
+    "code_interpreter_call",
+    "image_generation_call",
+    "mcp_list_tools",
+    "mcp_call",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "tool_search_call",
+    "tool_search_output",
+    "compaction",
+    "compaction_trigger",
+    "additional_tools",
+    "agent_message",
+    "configuration_update",
+    "program",
+    "program_output",
+)
+"""The types of items that may be sent (§3)."""
+
+_TOOLS = (
+    "function",
+    "custom",
+    "namespace",
+    "web_search",
+    "web_search_preview",
+    "file_search",
+    "code_interpreter",
+    "image_generation",
+    "computer",
+    "computer_use_preview",
+    "mcp",
+    "local_shell",
+    "shell",
+    "apply_patch",
+    "tool_search",
+    "programmatic_tool_calling",
+)
+"""The types of tools there are."""
+
 _CALLS = {output: call for call, output in _OUTPUTS.items()}
 
 _REQUIRED = {
@@ -184,11 +230,15 @@ class ResponsesStrictness:
     follows: bool = True
     """Reasoning must come with the item it led to, and that item with its reasoning (§3)."""
 
+    known_only: bool = False
+    """Types of items and of tools must be those that there are: a server of today, and not of tomorrow."""
+
     interleaves: bool = True
     """Something may stand between a call and its output; not with DeepSeek (§3)."""
 
 
 OPENAI = ResponsesStrictness()
+OPENAI_TODAY = ResponsesStrictness(known_only=True)
 
 _STATEFUL = {"store", "previous_response_id", "conversation", "background"}
 
@@ -224,7 +274,7 @@ def check(
     _check_presence(request, use)
     _check_limits(request)
     _check_sampling(request)
-    _check_tools(request)
+    _check_tools(request, strictness)
     _check_conversation(request, strictness, memory or Memory())
 
 
@@ -299,7 +349,7 @@ def _check_sampling(request: Item) -> None:
             raise Objection(f"Unsupported parameter: '{name}' is not supported with this model.", name)
 
 
-def _check_tools(request: Item) -> None:
+def _check_tools(request: Item, strictness: ResponsesStrictness) -> None:
     declared: set[tuple[Json, Json]] = set()
     tools = request.get("tools")
     for index, one in enumerate(tools if isinstance(tools, list) else []):
@@ -307,6 +357,8 @@ def _check_tools(request: Item) -> None:
         tool = an_object(one, path)
         if "type" not in tool:
             raise _missing(f"{path}.type")
+        if strictness.known_only and tool["type"] not in _TOOLS:
+            raise _unsupported(tool["type"], _TOOLS, f"{path}.type")
         if tool["type"] in ("function", "custom"):
             if "name" not in tool:
                 raise _missing(f"{path}.name")
@@ -321,6 +373,12 @@ def _check_tools(request: Item) -> None:
     named = choice if isinstance(choice, Mapping) else {}
     if named.get("type") in ("function", "custom") and (named["type"], named.get("name")) not in declared:
         raise Objection(f"Tool choice '{named.get('name')}' not found in 'tools' parameter.", "tool_choice")
+    allowed = named.get("tools") if named.get("type") == "allowed_tools" else None
+    for index, one in enumerate(allowed if isinstance(allowed, list) else []):
+        tool = an_object(one, f"tool_choice.tools[{index}]")
+        if tool.get("type") in ("function", "custom") and (tool["type"], tool.get("name")) not in declared:
+            message = f"Tool choice '{tool.get('name')}' not found in 'tools' parameter."
+            raise Objection(message, f"tool_choice.tools[{index}]")
 
 
 def _check_function(tool: Item, path: str) -> None:
@@ -386,6 +444,8 @@ def one_type(item: Json) -> str:
 
 def _check_item(item: Item, path: str, strictness: ResponsesStrictness, memory: Memory) -> None:
     kind = one_type(item)
+    if strictness.known_only and kind not in _ITEMS:
+        raise _unsupported(kind, _ITEMS, f"{path}.type")
     for name in _REQUIRED.get(kind, ()):
         if name not in item:
             raise _missing(f"{path}.{name}")

@@ -58,7 +58,9 @@ Object = Mapping[str, Json]
 
 
 def answered(answer: Answer, asked: Object, manner: Manner, *, number: int = 1) -> Iterator[Action]:
-    said = _said(answer, number)
+    include = asked.get("include")
+    logged = isinstance(include, list) and "message.output_text.logprobs" in include
+    said = _said(answer, number, logged)
     frame = _Frames(asked, manner, number)
     if answer.always_json or asked.get("stream") is not True:
         error = {"message": _ERROR.message, "type": "server_error", "param": None, "code": _ERROR.code}
@@ -101,6 +103,15 @@ def _usage(usage: Usage) -> Json:
     }
 
 
+def _tools(asked: Json) -> list[Json]:
+    """The tools of a request as a response tells them: what a function does not say is told too."""
+    tools = asked if isinstance(asked, list) else []
+    unsaid: Object = {"description": None, "parameters": None, "strict": False}
+    return [
+        {**unsaid, **tool} if isinstance(tool, Mapping) and tool.get("type") == "function" else tool for tool in tools
+    ]
+
+
 class _Frames:
     """The events of one response, and the response they tell of."""
 
@@ -121,6 +132,7 @@ class _Frames:
             "incomplete_details": None,
             **{name: asked.get(name, default) for name, default in _SETTINGS.items()},
             "model": asked.get("model"),
+            "tools": _tools(asked.get("tools")),
             "output": [],
             "usage": None,
         }
@@ -224,22 +236,22 @@ def _items(said: Iterable[Iterable[_Said]]) -> list[Object]:
     return [one.item for items in said for one in items]
 
 
-def _said(answer: Answer, number: int) -> list[list[_Said]]:
+def _said(answer: Answer, number: int, logged: bool) -> list[list[_Said]]:
     """The items of every part. The last one is broken off when the response is incomplete."""
     places = itertools.count()
-    said = [list(_said_by(part, (f"{number}_{place}" for place in places))) for part in answer.parts]
+    said = [list(_said_by(part, (f"{number}_{place}" for place in places), logged)) for part in answer.parts]
     if _incomplete(answer) and (last := next((items for items in reversed(said) if items), None)):
         item = last[-1].item
         last[-1] = replace(last[-1], item={**item, "status": "incomplete"} if "status" in item else item)
     return said
 
 
-def _said_by(part: Part, places: Iterator[str]) -> Iterator[_Said]:
+def _said_by(part: Part, places: Iterator[str], logged: bool) -> Iterator[_Said]:
     match part:
         case Text(pieces=pieces):
-            yield _message(pieces, f"msg_{next(places)}")
+            yield _message(pieces, f"msg_{next(places)}", logged=logged)
         case Message(pieces=pieces, phase=phase, annotations=annotations):
-            yield _message(pieces, f"msg_{next(places)}", phase, annotations)
+            yield _message(pieces, f"msg_{next(places)}", phase, annotations, logged=logged)
         case Refusal(pieces=pieces):
             yield _refusal(pieces, f"msg_{next(places)}")
         case Thought():
@@ -260,11 +272,18 @@ def _said_by(part: Part, places: Iterator[str]) -> Iterator[_Said]:
             raise Unsayable("Responses", part)
 
 
-def _message(pieces: tuple[str, ...], id: str, phase: str | None = None, annotations: Sequence[Object] = ()) -> _Said:
+def _message(
+    pieces: tuple[str, ...],
+    id: str,
+    phase: str | None = None,
+    annotations: Sequence[Object] = (),
+    *,
+    logged: bool,
+) -> _Said:
     at: Object = {"item_id": id, "content_index": 0}
     text = "".join(pieces)
     part: Object = {"type": "output_text", "annotations": [], "logprobs": [], "text": ""}
-    whole: Object = {**part, "annotations": annotations, "text": text}
+    whole: Object = {**part, "annotations": annotations, "logprobs": _logprobs(pieces, logged), "text": text}
     item: dict[str, Json] = {"id": id, "type": "message", "status": "in_progress", "content": [], "role": "assistant"}
     if phase is not None:
         item["phase"] = phase
@@ -276,13 +295,25 @@ def _message(pieces: tuple[str, ...], id: str, phase: str | None = None, annotat
         {**item, "status": "completed", "content": [whole]},
         item,
         [{"type": "response.content_part.added", **at, "part": part}],
-        [{"type": "response.output_text.delta", **at, "delta": piece, "logprobs": []} for piece in pieces],
+        [
+            {"type": "response.output_text.delta", **at, "delta": piece, "logprobs": _logprobs((piece,), logged)}
+            for piece in pieces
+        ],
         [
             *cited,
-            {"type": "response.output_text.done", **at, "text": text, "logprobs": []},
+            {"type": "response.output_text.done", **at, "text": text, "logprobs": whole["logprobs"]},
             {"type": "response.content_part.done", **at, "part": whole},
         ],
     )
+
+
+def _logprobs(pieces: Iterable[str], logged: bool) -> list[Json]:
+    """How likely the pieces were, when somebody wants to know: every one is a token."""
+    return [
+        {"token": piece, "logprob": -0.5, "bytes": list(piece.encode()), "top_logprobs": []}
+        for piece in pieces
+        if logged
+    ]
 
 
 def _refusal(pieces: tuple[str, ...], id: str) -> _Said:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
+    from rejoinder.conformance.upstreams.seen import Seen
     from rejoinder.conformance.upstreams.sent import SentChat
 
 CREATED = 1_700_000_000
@@ -51,7 +52,10 @@ Action = Head | bytes | Pause | Stall | Cut | Reset
 
 
 class Asked(Protocol):
-    """A request that knows how its provider writes an answer to it."""
+    """A request that knows what it says, and how its provider writes an answer to it."""
+
+    @property
+    def seen(self) -> "Seen": ...
 
     def answered(self, answer: "Answer") -> Iterable[Action]: ...
 
