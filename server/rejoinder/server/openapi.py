@@ -161,8 +161,8 @@ a plain value, and refused when it is an object or an array, unless the provider
 Bodies are JSON in UTF-8; `content-encoding` may be `zstd`, `gzip` or `deflate`.
 
 `GET /v1/responses`, upgraded to a WebSocket, takes the same create calls as text messages \
-(`{"type": "response.create", …}`, the fields beside it) and answers each with the events of a stream, one message each; \
-`stream_id` in a call, and then in every event of it, names one of several lanes."""
+(`{"type": "response.create", …}`, the fields beside it) and answers each with the events of a stream, one message \
+each; `stream_id` in a call, and then in every event of it, names one of several lanes."""
 
 
 def _tag(operation: Operation) -> str:
