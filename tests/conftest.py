@@ -1,3 +1,6 @@
+import sys
+from collections.abc import Iterator
+
 import pytest
 import structlog
 
@@ -8,6 +11,16 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def _loggers_are_heard() -> Iterator[None]:
+    """A logger that was used while a test had configured logging keeps to that for good; the next test wants to hear
+    it, whichever was run before."""
+    yield
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("rejoinder.") and (used := getattr(module, "_logger", None)) is not None:
+            vars(used).pop("bind", None)
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,10 @@ class Kept:
     """A response that is over, and can be continued as long as somebody has it."""
 
     lane: Name
-    entries: list[Entry]
+    previous: str | None
+    own: list[Entry]
+    """What was said in it, by both."""
+
     open_calls: list[str]
     store: bool
 
@@ -177,6 +180,7 @@ class SocketModel:
         """Whether the connection takes nothing new."""
 
         self.ends_with = ""
+        """What the client was told before the server closed the connection."""
 
         self.unsure: set[str] = set()
         """Responses that may be stored: their connection ended as they did."""
@@ -313,10 +317,12 @@ class SocketModel:
             return False
         assert turn.exchange is None, "nobody is asked twice"
         assert turn.flaw is None
-        if turn.previous is not None and turn.previous not in self.kept:
+        before = self._before(turn.previous)
+        if before is None:
             return False
         check(exchange.body, COMPATIBLE)
-        assert asked == (expected := _sorted(self._lineage(turn))), f"{asked} and not {expected}"
+        expected = _sorted([*before, *self._own(turn)])
+        assert asked == expected, f"{asked} and not {expected}"
         turn.exchange = exchange
         return True
 
@@ -327,11 +333,18 @@ class SocketModel:
             else:
                 yield from [*lane.queue][:1]
 
-    def _lineage(self, turn: Turn) -> list[Entry]:
-        before = self.kept[turn.previous].entries if turn.previous is not None else []
+    def _before(self, response_id: str | None) -> list[Entry] | None:
+        """All that was said up to the end of this response; None where the client has not heard that end yet."""
+        if response_id is None:
+            return []
+        kept = self.kept.get(response_id)
+        before = self._before(kept.previous) if kept is not None else None
+        return [*before, *kept.own] if kept is not None and before is not None else None
+
+    def _own(self, turn: Turn) -> list[Entry]:
         waiting = self.lanes[turn.lane].waiting
         words = waiting[1] if waiting is not None and waiting[0] == turn.previous else turn.words
-        return [*before, *(("user", one.text) for one in words if not turn.succeeds), *turn.said]
+        return [*(("user", one.text) for one in words if not turn.succeeds), *turn.said]
 
     def settled(self, open_calls: Sequence[Exchange]) -> None:
         """Everything had time to happen, and the client has read all of it."""
@@ -345,7 +358,9 @@ class SocketModel:
         assert len(open_calls) == len(at_work) == min(AT_ONCE, len(busy))
         assert not self.is_expired or busy, "the connection ends as soon as nobody needs it"
         for turn in at_work:
-            assert not turn.causes or not turn.exact, f"it ends as soon as there is a reason to: {turn.causes}"
+            # Whether words come before the item that they end an answer at depends on who was first.
+            sure = [cause for cause in turn.causes if turn.exact or cause != STEERED]
+            assert sure == [], "it ends as soon as there is a reason to"
 
     def closed(self) -> None:
         """The server has closed the connection: everything is answered that could be, and the client knows why."""
@@ -503,8 +518,9 @@ class SocketModel:
             # Half a call cannot be carried out: nobody is asked for its result, and it is not said again.
             calls.pop()
             output = output[:-1]
-        entries = [*self._lineage(turn), *(("assistant" if who == "text" else who, text) for who, text in output)]
-        self.kept[turn.id] = Kept(lane.name, [one for one in entries if one[0] != "thought"], calls, turn.store)
+        own = [*self._own(turn), *(("assistant" if who == "text" else who, text) for who, text in output)]
+        own = [one for one in own if one[0] != "thought"]
+        self.kept[turn.id] = Kept(lane.name, turn.previous, own, calls, turn.store)
         self._changed(lane, turn.id)
         if lane.latest is not None:
             self._changed(lane, lane.latest)

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import sys
 import time
 from collections.abc import Iterator
 
@@ -35,10 +34,6 @@ def _as_it_was() -> Iterator[None]:
         logging.getLogger(name).level = level
         logging.getLogger(name).propagate = True
     structlog.configure(**configuration)
-    for module in [*sys.modules.values()]:
-        # A logger that was used keeps to what was configured then; other tests want to hear it.
-        if isinstance(used := getattr(module, "_logger", None), structlog._config.BoundLoggerLazyProxy):
-            vars(used).pop("bind", None)
 
 
 def logger() -> structlog.stdlib.BoundLogger:
