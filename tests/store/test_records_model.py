@@ -255,6 +255,7 @@ class Histories(RuleBasedStateMachine):
         else:
             self.run(work)
             self.conversations[name].head = record.id
+            self.renew(name[0], record.parent)
         if record.status != ITEMS or name in self.conversations:
             self.note(name[0], record)
 
