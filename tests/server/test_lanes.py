@@ -32,6 +32,7 @@ from rejoinder.server.steering import MOST
 from rejoinder.store import StoreError
 from tests.server.site import (
     CODEX,
+    MODEL,
     WEATHER,
     Json,
     Site,
@@ -143,6 +144,18 @@ async def test_turns_of_one_lane_follow_each_other_and_lanes_run_side_by_side(
     first.release()
     assert folded(await talk.answer("a"))["output"][0]["content"][0]["text"] == "slow"
     assert folded(await talk.answer("a"))["output"][0]["content"][0]["text"] == "re: second"
+
+
+async def test_many_turns_that_wait_for_nothing_leave_room_for_another_lane(talk: Talk) -> None:
+    warm = {"type": "response.create", "model": MODEL, "generate": False, "store": False, "input": "hello"}
+    many = [json.dumps({**warm, "stream_id": lane}) for lane in [*"a" * 100, "b"]]
+    async with asyncio.TaskGroup() as group:
+        for message in many:
+            group.create_task(talk.send(message))
+    assert folded(await talk.answer("b"))["status"] == "completed"
+    assert sum(message["type"] == "response.completed" for message in talk.heard) < 75
+    for _ in range(100):
+        await talk.answer("a")
 
 
 async def test_no_more_than_so_many_run_at_a_time_and_the_others_wait(talk: Talk, provider: ChatUpstream) -> None:

@@ -204,6 +204,8 @@ class Lane:
                     # Whoever closes a lane empties its queue, also while it waits here.
                     if self._queue:
                         await self._answer(self._queue.popleft())
+                # A turn need not have waited for anything, and other lanes and the reader have work too.
+                await asyncio.sleep(0)
         finally:
             self._work = None
             connection.idle()

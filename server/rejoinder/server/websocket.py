@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 
 import msgspec
 import structlog
@@ -34,6 +35,9 @@ MOST_LANES = 32
 
 MOST_WAITING = 256
 """Create calls that may wait, in all lanes together (reliability.md P7)."""
+
+AT_A_STRETCH = 32
+"""Messages the reader of a connection may take before it is the turn of others."""
 
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _KNOWN = ("response.create", "response.interrupt", "response.processed", "response.steer")
@@ -78,10 +82,14 @@ class ResponsesSocket:
         socket = Socket(self._services, self._pulse, scope, send)
         expiry = asyncio.get_running_loop().call_later(settings.websocket_lifetime, socket.expire)
         try:
-            while (message := await receive())["type"] != "websocket.disconnect":
+            for number in count(1):
+                if (message := await receive())["type"] == "websocket.disconnect":
+                    break
                 await socket.hear(message)
-                # Thousands of small ones may have come together, and nothing here need wait for anything.
-                await asyncio.sleep(0)
+                # Thousands of small ones may have come together, and nothing here need wait for anything. One at a time
+                # would make the last of them wait for as many turns of every lane.
+                if number % AT_A_STRETCH == 0:
+                    await asyncio.sleep(0)
         except Exception as error:
             # The last frame of the connection: a fault of ours ends it, and nothing else.
             _logger.error("a connection ended badly", exc_info=error)
