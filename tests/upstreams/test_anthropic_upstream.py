@@ -855,3 +855,13 @@ def refusal_by(request: bytes, headers: Mapping[str, str], *, counting: bool) ->
     except InvalidRequest as refusal:
         return refusal.message
     return None
+
+
+def test_marks_of_the_cache_are_not_read() -> None:
+    block = {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}
+    asked = {"model": "claude", "max_tokens": 50, "system": [block], "messages": [{"role": "user", "content": [block]}]}
+    with AnthropicUpstream([answer(text("ok"))]) as upstream:
+        ask(upstream, "/v1/messages", asked, {"anthropic-version": "2023-06-01"})
+        tools, system, said = upstream.prefix(upstream.requests[0])
+    bare = {"type": "text", "text": "hi"}
+    assert (tools, json.loads(system), json.loads(said)) == (b"", [bare], {"role": "user", "content": [bare]})

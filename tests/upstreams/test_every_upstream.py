@@ -236,3 +236,40 @@ def test_pieces_are_paced(protocol: Protocol) -> None:
     with protocol.opened([answer(text("a", "b"), delay=0.03, gap=0.03)]) as upstream:
         assert texts(protocol.ask(upstream), protocol) == "ab"
     assert time.monotonic() - started >= 0.12
+
+
+def test_a_port_can_be_named_and_taken(protocol: Protocol) -> None:
+    with protocol.opened() as first:
+        with pytest.raises(OSError, match="in use"), protocol.opened(port=first.port):
+            pass
+        port = first.port
+    with protocol.opened([answer(text("a"))], port=port) as second:
+        assert second.base_url == f"http://127.0.0.1:{port}{second.root}"
+        assert protocol.ask(second).status == 200
+
+
+def test_what_no_route_fits_and_what_is_on_its_way_is_known(protocol: Protocol) -> None:
+    with protocol.opened([answer(text("a"), trouble=Trouble("stall", after=1))]) as upstream:
+        assert ask(upstream, "/v1/nowhere", {}).status == 404
+        with asking(upstream, protocol.path(True), protocol.body(True), protocol.key("k")):
+            assert upstream.running == 1
+        assert upstream.requests[0].left.wait(2)
+    assert upstream.running == 0
+    assert upstream.strays == ["POST /v1/nowhere"]
+
+
+def test_what_is_on_its_way_can_be_left_as_it_is(protocol: Protocol) -> None:
+    with protocol.opened([answer(text("a"), trouble=Trouble("stall", after=1))]) as upstream:
+        with asking(upstream, protocol.path(True), protocol.body(True), protocol.key("k")) as client:
+            upstream.hang_up()
+            while client.recv(65536):
+                pass
+        assert upstream.running == 0
+
+
+def test_a_prompt_is_cut_into_what_stays_the_same(protocol: Protocol) -> None:
+    with protocol.opened([answer(text("a"))]) as upstream:
+        protocol.ask(upstream)
+        tools, *others = upstream.prefix(upstream.requests[0])
+    assert tools == b""
+    assert b'"hi"' in others[-1]

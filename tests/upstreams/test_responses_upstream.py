@@ -23,6 +23,7 @@ from rejoinder.conformance.upstreams.responses_strictness import (
     COMPATIBLE,
     DEEPSEEK,
     OPENAI,
+    OPENAI_TODAY,
     VLLM,
     NotFound,
     ResponsesStrictness,
@@ -399,7 +400,41 @@ def test_a_compaction_of_its_own_comes_back() -> None:
         assert refusal_of(upstream, {**small, "encrypted_content": "gAAAAother"})[0] == 400
 
 
+def test_a_server_of_today_knows_no_items_and_tools_of_tomorrow() -> None:
+    hologram = {"type": "hologram"}
+    check(json.dumps(body(USER, hologram, tools=[hologram])).encode())
+    assert objection(body(USER, hologram), OPENAI_TODAY).param == "input[1].type"
+    assert objection(body(tools=[hologram]), OPENAI_TODAY).param == "tools[0].type"
+    check(json.dumps(body(USER, CALL, RESULT, tools=[TOOL])).encode(), OPENAI_TODAY)
+
+
+def test_what_is_allowed_has_to_be_declared() -> None:
+    def allowing(*tools: Body) -> Body:
+        return body(tools=[TOOL], tool_choice={"type": "allowed_tools", "mode": "auto", "tools": list(tools)})
+
+    check(json.dumps(allowing({"type": "function", "name": "look"}, {"type": "web_search"})).encode())
+    wrong = objection(allowing({"type": "function", "name": "look"}, {"type": "function", "name": "gone"}))
+    assert wrong.param == "tool_choice.tools[1]"
+
+
+def test_what_cannot_be_read_is_refused() -> None:
+    with ResponsesUpstream([answer(text("ok"))]) as upstream:
+        assert post(upstream, body(text={"format": {"type": "poem"}})).status == 400
+        assert post(upstream, body(context_management=[{"type": 4}])).status == 400
+    assert [one.message.partition(":")[0] for one in upstream.objections] == ["We could not parse your request"] * 2
+
+
 # What is recorded.
+
+
+def test_what_is_stored_is_read_before_what_is_sent() -> None:
+    with ResponsesUpstream([answer(text("one")), answer(text("two"))]) as upstream:
+        post(upstream, body(instructions="Be brief.", tools=[TOOL]))
+        post(upstream, {"model": "m", "input": "more", "previous_response_id": "resp_1"})
+        first, second = (upstream.prefix(sent) for sent in upstream.requests)
+    assert (first[0], first[1]) == (json.dumps([TOOL]).encode(), b'"Be brief."')
+    assert second[2:3] == first[2:]
+    assert [json.loads(piece).get("role") for piece in second[2:]] == ["user", "assistant", "user"]
 
 
 def test_a_request_can_be_read() -> None:
@@ -441,6 +476,22 @@ def test_tokens_are_counted_and_models_listed() -> None:
 
 
 # What is answered.
+
+
+def test_functions_are_told_with_what_was_left_out() -> None:
+    told = whole(answer(text("ok")), tools=[TOOL, {"type": "custom", "name": "run"}])["tools"]
+    assert told == [{"description": None, "strict": False, **TOOL}, {"type": "custom", "name": "run"}]
+    assert whole(answer(text("ok")))["tools"] == []
+
+
+def test_every_piece_is_a_token_for_whom_its_probability_matters() -> None:
+    include = ["message.output_text.logprobs"]
+    events = streamed(answer(text("Hel", "lo")), include=include)
+    deltas = [event["logprobs"] for event in events if event["type"] == "response.output_text.delta"]
+    assert [[one["token"] for one in logprobs] for logprobs in deltas] == [["Hel"], ["lo"]]
+    [item] = done(events)
+    assert [one["bytes"] for one in item["content"][0]["logprobs"]] == [[72, 101, 108], [108, 111]]
+    assert whole(answer(message("Hi")))["output"][0]["content"][0]["logprobs"] == []
 
 
 def test_a_stream_follows_the_grammar() -> None:

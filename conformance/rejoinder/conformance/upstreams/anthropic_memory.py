@@ -35,13 +35,23 @@ class Memory:
 def remembered(exchanges: Iterable[Exchange]) -> Memory:
     memory = Memory()
     for exchange in exchanges:
-        before = told(exchange.asked.get("messages"))
-        for block in issued(exchange.values):
-            if block.get("type") == "thinking":
-                thinking = Thinking(block.get("thinking"), *context(exchange.asked), tuple(before))
-                memory.thoughts.setdefault(str(block.get("signature", "")), []).append(thinking)
-            memory.sealed.update(_sealed(block))
-            before.append(("assistant", counted(block)))
+        learned = exchange.learned(_learned)
+        for signature, thoughts in learned.thoughts.items():
+            memory.thoughts.setdefault(signature, []).extend(thoughts)
+        memory.sealed.update(learned.sealed)
+    return memory
+
+
+def _learned(exchange: Exchange) -> Memory:
+    """What one answer adds."""
+    memory = Memory()
+    before = told(exchange.asked.get("messages"))
+    for block in issued(exchange.values):
+        if block.get("type") == "thinking":
+            thinking = Thinking(block.get("thinking"), *context(exchange.asked), tuple(before))
+            memory.thoughts.setdefault(str(block.get("signature", "")), []).append(thinking)
+        memory.sealed.update(_sealed(block))
+        before.append(("assistant", counted(block)))
     return memory
 
 

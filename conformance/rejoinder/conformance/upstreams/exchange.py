@@ -1,10 +1,14 @@
 """One request and the bytes it was answered with, as the provider remembers them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from rejoinder.conformance.upstreams.objection import Json
 from rejoinder.conformance.upstreams.sent import SentRequest
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -16,6 +20,7 @@ class Exchange:
     _values: list[Json] = field(default_factory=list)
     _read: int = -1
     _asked: dict[str, Json] | None = None
+    _learned: tuple[int, object] = (-1, None)
 
     @property
     def asked(self) -> dict[str, Json]:
@@ -31,6 +36,13 @@ class Exchange:
             self._read = len(self.said)
             self._values = _values(bytes(self.said))
         return self._values
+
+    def learned(self, learn: Callable[["Exchange"], T]) -> T:
+        """What a provider learns from it. A provider has one way to, and looks again only when more was said: it does
+        so for every request, and there may be many."""
+        if self._learned[0] != len(self.said):
+            self._learned = (len(self.said), learn(self))
+        return cast(T, self._learned[1])  # what is kept here came from the one way there is
 
 
 def _values(said: bytes) -> list[Json]:

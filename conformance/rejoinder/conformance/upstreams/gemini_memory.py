@@ -14,11 +14,19 @@ Memory = Mapping[str, Counter[str]]
 def remembered(exchanges: Iterable[Exchange]) -> Memory:
     memory: dict[str, Counter[str]] = {}
     for exchange in exchanges:
-        for value in exchange.values:
-            for part in _parts(value):
-                if isinstance(signature := part.get("thoughtSignature"), str):
-                    memory.setdefault(signature, Counter())[unsigned(part)] += 1
+        for signature, part in exchange.learned(_signed):
+            memory.setdefault(signature, Counter())[part] += 1
     return memory
+
+
+def _signed(exchange: Exchange) -> list[tuple[str, str]]:
+    """The signatures of one answer, each with the part it came in."""
+    return [
+        (signature, unsigned(part))
+        for value in exchange.values
+        for part in _parts(value)
+        if isinstance(signature := part.get("thoughtSignature"), str)
+    ]
 
 
 def unsigned(part: Mapping[str, Json]) -> str:

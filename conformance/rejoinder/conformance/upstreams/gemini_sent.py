@@ -179,11 +179,11 @@ class SentGemini(msgspec.Struct, frozen=True, rename="camel"):
         calling = self.tool_config.function_calling_config
         match (calling.mode or "").upper():
             case "ANY":
-                return Choice("required", calling.allowed_function_names)
+                return Choice("required", tuple(calling.allowed_function_names))
             case "NONE":
                 return Choice("none")
             case _:
-                return Choice("auto", calling.allowed_function_names)
+                return Choice("auto", tuple(calling.allowed_function_names))
 
     @property
     def _form(self) -> Form:

@@ -54,7 +54,7 @@ class ScriptedUpstream(ABC, Generic[Read]):
     root: ClassVar[str]
     """The path of the base URL that a user would configure."""
 
-    told: ClassVar[Sequence[str]]
+    told: ClassVar[Sequence[str]] = ()
     """The fields of a request that make up what the model reads, in its order; the last one grows with each turn."""
 
     def __init__(
@@ -66,9 +66,6 @@ class ScriptedUpstream(ABC, Generic[Read]):
         port: int = 0,
     ) -> None:
         self.port = port
-        self.running = 0
-        """How many answers are on their way."""
-
         self.strays: list[str] = []
         """Requests that no route fits, by method and path."""
 
@@ -80,6 +77,7 @@ class ScriptedUpstream(ABC, Generic[Read]):
         """The accepted requests, asides too, each with the body it was answered with so far."""
 
         self.follow(script)
+        self._answering: set[asyncio.Task[object]] = set()
         self._models = models
         self._key = key
         self._failure: Exception | None = None
@@ -102,6 +100,16 @@ class ScriptedUpstream(ABC, Generic[Read]):
                 raise TimeoutError(f"expected {count} requests within {timeout} s, got {len(self.requests)}")
             sleep(0.005)
         return self.requests[count - 1]
+
+    @property
+    def running(self) -> int:
+        """How many answers are on their way."""
+        return len(self._answering)
+
+    def hang_up(self) -> None:
+        """Leave every answer that is on its way as it is, and close its connection."""
+        for task in [*self._answering]:
+            self._loop.call_soon_threadsafe(task.cancel)
 
     @property
     def objections(self) -> list[Objection]:
@@ -217,7 +225,9 @@ class ScriptedUpstream(ABC, Generic[Read]):
             return _replied(reply)
         exchange = Exchange(sent)
         self.exchanges.append(exchange)
-        self.running += 1
+        task = asyncio.current_task()
+        assert task is not None, "a handler runs in a task"
+        self._answering.add(task)
         try:
             read = self._read(sent)
             return await _play(self._next(read).actions(read), request, exchange.said)
@@ -231,12 +241,12 @@ class ScriptedUpstream(ABC, Generic[Read]):
             self._failure = error
             raise
         finally:
-            self.running -= 1
+            self._answering.discard(task)
 
     def _objection(self, sent: SentRequest) -> Objection | None:
         try:
             self._check(sent)
-            self._read(sent)
+            self.seen(sent)
         except Objection as objection:
             return objection
         except msgspec.ValidationError as error:

@@ -18,7 +18,7 @@ from rejoinder.conformance.upstreams.objection import Json
 from rejoinder.conformance.upstreams.provider import Reply, ScriptedUpstream
 from rejoinder.conformance.upstreams.responses_manner import OPENAI as OPENAI_MANNER
 from rejoinder.conformance.upstreams.responses_manner import Manner
-from rejoinder.conformance.upstreams.responses_memory import remembered
+from rejoinder.conformance.upstreams.responses_memory import items_of, remembered
 from rejoinder.conformance.upstreams.responses_sent import ResponsesItem, SentResponses
 from rejoinder.conformance.upstreams.responses_strictness import OPENAI, ResponsesStrictness, Use, check
 from rejoinder.conformance.upstreams.script import CREATED, Step
@@ -29,7 +29,6 @@ ResponsesScript = Iterable[Step[SentResponses]] | Callable[[SentResponses], Step
 
 class ResponsesUpstream(ScriptedUpstream[SentResponses]):
     root = "/v1"
-    told = ("tools", "instructions", "input")
 
     def __init__(
         self,
@@ -56,6 +55,13 @@ class ResponsesUpstream(ScriptedUpstream[SentResponses]):
             remembered(self.exchanges).before({"previous_response_id": read.previous_response_id})
         )
         return msgspec.structs.replace(read, before=msgspec.json.decode(before, type=list[ResponsesItem]))
+
+    def prefix(self, sent: SentRequest) -> list[bytes]:
+        """The items that are stored here are read, too. How an item is spaced does not tell it from another."""
+        asked: dict[str, Json] = json.loads(sent.body)
+        items = [*remembered(self.exchanges).before(asked), *items_of(asked)]
+        fixed = [bytes(sent.fields.get(name, b"")) for name in ("tools", "instructions")]
+        return [*fixed, *(json.dumps(item).encode() for item in items)]
 
     def _check(self, sent: SentRequest) -> None:
         uses: Mapping[str, Use] = {"input_tokens": "count", "compact": "compact"}

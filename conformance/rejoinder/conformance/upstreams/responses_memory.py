@@ -34,7 +34,7 @@ def remembered(exchanges: Iterable[Exchange]) -> Memory:
     memory = Memory()
     for exchange in exchanges:
         asked = exchange.asked
-        response, output = _answer(exchange.values)
+        response, output = exchange.learned(_answer)
         for item in output:
             if isinstance(sealed := item.get("encrypted_content"), str):
                 memory.sealed.add(sealed)
@@ -54,11 +54,11 @@ def items_of(asked: Item) -> list[Item]:
     return [item for item in given if isinstance(item, Mapping)] if isinstance(given, list) else []
 
 
-def _answer(values: Iterable[Json]) -> tuple[str | None, list[Item]]:
+def _answer(exchange: Exchange) -> tuple[str | None, list[Item]]:
     """The id of a response that has come to its end, and the items that were done."""
     response: str | None = None
     output: list[Item] = []
-    for value in values:
+    for value in exchange.values:
         match value:
             case {"object": "response" | "response.compaction" as kind, "id": str(id), "output": [*items]}:
                 response = id if kind == "response" else None

@@ -138,6 +138,15 @@ class Strictness:
     thinking_parts: bool = False
     """Assistant content may hold `thinking` parts (§6, Mistral)."""
 
+    forgiving: bool = False
+    """Members of tools, messages and calls that nobody knows are passed over, what is said of tools where there are
+    none, and arguments that are no JSON, as many servers do."""
+
+    def check_known(self, fields: Mapping[str, Json], known: frozenset[str], path: str) -> None:
+        """Raises Objection for a member that is none of these."""
+        if not self.forgiving:
+            only_known(fields, known, path)
+
 
 COMPATIBLE = Strictness()
 OPENAI = Strictness(
@@ -195,8 +204,8 @@ def _check_limits(request: Mapping[str, Json]) -> None:
 
 
 def _check_tools(request: Mapping[str, Json], strictness: Strictness) -> None:
-    if "tools" not in request:
-        for name in ("tool_choice", "parallel_tool_calls"):
+    if "tools" not in request or (strictness.forgiving and not request["tools"]):
+        for name in () if strictness.forgiving else ("tool_choice", "parallel_tool_calls"):
             if name in request:
                 message = f"Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified."
                 raise Objection(message, name)
@@ -209,7 +218,7 @@ def _check_tools(request: Mapping[str, Json], strictness: Strictness) -> None:
         if kind != "function" and not (kind == "custom" and strictness.custom_tools):
             message = f"Invalid value: '{kind}'. Supported values are: 'function'."
             raise Objection(message, f"{path}.type", "invalid_value")
-        only_known(tool, frozenset({"type", kind}), path)
+        strictness.check_known(tool, frozenset({"type", kind}), path)
         path = f"{path}.{kind}"
         definition = an_object(tool.get(kind), path)
         name = name_of(definition.get("name"), f"{path}.name")
@@ -217,12 +226,12 @@ def _check_tools(request: Mapping[str, Json], strictness: Strictness) -> None:
             raise Objection(f"Tool names must be unique, but '{name}' is declared twice.", f"{path}.name")
         declared.add(name)
         if kind == "function":
-            _check_function(definition, path)
+            _check_function(definition, path, strictness)
     _check_tool_choice(request.get("tool_choice", "auto"), declared, strictness)
 
 
-def _check_function(function: Mapping[str, Json], path: str) -> None:
-    only_known(function, frozenset({"name", "description", "parameters", "strict"}), path)
+def _check_function(function: Mapping[str, Json], path: str, strictness: Strictness) -> None:
+    strictness.check_known(function, frozenset({"name", "description", "parameters", "strict"}), path)
     if "description" in function:
         expect(function["description"], (str,), f"{path}.description")
     if "strict" in function:
@@ -293,7 +302,7 @@ def _check_messages(request: Mapping[str, Json], strictness: Strictness) -> None
         if strictness.alternation and role == before == "user":
             raise Objection("Conversation roles must alternate user/assistant/user/assistant/...", f"{path}.role")
         extra = strictness.assistant_fields if role == "assistant" else frozenset()
-        only_known(message, _MESSAGE_FIELDS[role] | extra, path)
+        strictness.check_known(message, _MESSAGE_FIELDS[role] | extra, path)
         calls = _calls(message, path, strictness) if role == "assistant" else []
         _check_content(message, role, path, strictness, calling=bool(calls))
         if role == "tool":
@@ -341,13 +350,15 @@ def _calls(message: Mapping[str, Json], path: str, strictness: Strictness) -> li
             raise Objection(f"Duplicate value for 'tool_call_id' of '{call_id}' found in '{path}'.", path)
         ids.append(call_id)
         kind = text_of(call.get("type"), f"{where}.type")
-        only_known(call, frozenset({"id", "type", kind}), where)
+        strictness.check_known(call, frozenset({"id", "type", kind}), where)
         body = an_object(call.get(kind), f"{where}.{kind}")
         name_of(body.get("name"), f"{where}.{kind}.name")
         if kind == "custom" and strictness.custom_tools:
             text_of(body.get("input"), f"{where}.custom.input")
         elif kind == "function":
-            _check_arguments(text_of(body.get("arguments"), f"{where}.function.arguments"), where)
+            arguments = text_of(body.get("arguments"), f"{where}.function.arguments")
+            if not strictness.forgiving:
+                _check_arguments(arguments, where)
         else:
             raise Objection(f"Invalid value: '{kind}'. Supported values are: 'function'.", f"{where}.type")
     return ids
