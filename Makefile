@@ -3,7 +3,8 @@
 #   make serve    start the server; ARGS="--port 9000" passes flags on
 #   make test     everything CI checks
 #
-# and one for any server: `make conformance URL=http://127.0.0.1:8080/v1 MODEL=demo`
+# and one that judges: `make conformance` this server, in front of the suite's provider in each of its dialects;
+# `make conformance URL=http://127.0.0.1:8080/v1 MODEL=demo` any other one. The reports are in conformance-report/.
 #
 # The locks pin every package by hash; `make lock` writes them anew from pyproject.toml.
 
@@ -20,11 +21,18 @@ serve: $(VENV)/serve.stamp
 test: $(VENV)/test.stamp $(CODEX)
 	$(VENV)/bin/python -m tests $(ARGS)
 
-URL    ?= http://127.0.0.1:8080/v1
+URL    ?=
 MODEL  ?= demo
+REPORT := conformance-report
 
+ifeq ($(URL),)
+conformance: $(VENV)/test.stamp $(CODEX)
+	@$(VENV)/bin/python -m tests.conformance.ours $(REPORT) --codex $(CODEX) $(ARGS)
+else
 conformance: $(VENV)/serve.stamp
-	@$(VENV)/bin/rejoinder conformance $(URL) --model $(MODEL) --report conformance.html --report conformance.json $(ARGS)
+	@mkdir -p $(REPORT)
+	@$(VENV)/bin/rejoinder conformance $(URL) --model $(MODEL) --report $(REPORT)/report.html --report $(REPORT)/report.json $(ARGS)
+endif
 
 fix: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests --fix

@@ -162,7 +162,7 @@ def running(
     but the way to programs, so no provider's key leaks in; `environment` adds to that. Where the server's own cost is
     measured it is not `covered`, or that of measuring coverage would be.
     """
-    port = _free_port()
+    port = free_port()
     server = {"host": "127.0.0.1", "port": port, "store": store or f"disk:{directory / 'store'}", "retries": 0}
     tables: dict[str, object] = {"server": server | dict(settings or {})}
     if keys:
@@ -197,7 +197,7 @@ def _environment(upstreams: Sequence[LiveUpstream], *, covered: bool) -> dict[st
     return kept | {upstream.key_variable: upstream.key for upstream in upstreams if upstream.key is not None}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

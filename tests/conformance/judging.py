@@ -3,24 +3,32 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 
 import pytest
 
+from rejoinder.conformance.need import PAIRED
 from rejoinder.conformance.rule import Rule
 from rejoinder.conformance.server import Reply, Server
 from rejoinder.conformance.stream import Stream
 from rejoinder.conformance.suite import RULES
 from rejoinder.conformance.verdict import Outcome, Verdict, judge
-from tests.conformance.little_server import MODEL, Exchange, Fault, Json, LittleServer, framed, serving
+from tests.conformance.little_exchange import Wire
+from tests.conformance.little_program import little_program
+from tests.conformance.little_server import MODEL, Exchange, Fault, Json, LittleServer, Refused, framed, serving
+from tests.conformance.little_session import URL, reaching
 
 KEY = "sk-little"
+OTHER_KEY = "sk-other"
+
+OPEN: Sequence[Rule] = [rule for rule in RULES if PAIRED not in rule.needs]
+"""The rules that need no provider of ours behind the server; `bridged` has the others."""
 
 Mutants = Mapping[str, tuple[Fault, set[str]]]
 """By what is wrong with it: the fault, and the ids of all rules that it breaks.
 
 MUTANTS: Mutants = {
-    "[DONE] is missing": (Fault(sent=lambda chunks: chunks[:-1]), {"streams.the-last-data-is-done"}),
+    "[DONE] comes twice": (Fault(sent=lambda chunks: [*chunks, chunks[-1]]), {"streams.the-last-data-is-done"}),
 }
 
 @every(MUTANTS)
@@ -35,18 +43,59 @@ def every(mutants: Mutants) -> pytest.MarkDecorator:
 
 
 async def broken(fault: Fault) -> set[str]:
-    """The ids of all rules of the suite that a little server with this fault breaks."""
-    return ids("broken", await verdicts(LittleServer(fault, key=KEY), key=KEY))
+    """The ids of all rules of the suite that a little server with this fault breaks.
+
+    A rule that speaks over sockets alone, or never over one, is told the same by a server that is only wrong over the
+    other: it need not be asked.
+    """
+    little = LittleServer(fault, key=KEY, other_key=OTHER_KEY)
+    wires = await wires_of_rules()
+    rules = [rule for rule in OPEN if wires[rule.id] & fault.wires]
+    return ids("broken", await verdicts(little, key=KEY, other_key=OTHER_KEY, rules=rules))
 
 
-async def verdicts(little: LittleServer, *, key: str | None = None, rules: Sequence[Rule] = RULES) -> list[Verdict]:
+async def verdicts(
+    little: LittleServer, *, key: str | None = None, other_key: str | None = None, rules: Sequence[Rule] = OPEN
+) -> list[Verdict]:
     """What the judge says of a little server, rule by rule."""
-    async with serving(little) as url, Server.at(url, MODEL, key=key, timeout=5) as server:
-        found = [await judge(rule, server) for rule in rules]
+    server = Watched(little, key=key, other_key=other_key)
+    found = [await judge(rule, server) for rule in rules]
     assert little.crashes == [], "a fault of the fault is none of the server"
     stumbled = [verdict.reason for verdict in found if verdict.outcome == "not_judged"]
     assert stumbled == [], "a rule has an answer to everything a server does"
     return found
+
+
+class Watched(Server):
+    """A little server as the judge sees it, and over what it was spoken to."""
+
+    def __init__(self, little: LittleServer, *, key: str | None, other_key: str | None) -> None:
+        session = reaching(little)
+        super().__init__(session, URL, MODEL, key=key, other_key=other_key, codex=little_program(session))
+        self._apart: list[Server] = []
+
+    def apart(self) -> Server:
+        self._apart.append(super().apart())
+        return self._apart[-1]
+
+    def wires(self) -> set[Wire]:
+        """Since the last time it was asked."""
+        asked = {exchange.asked for server in self._apart for exchange in server.transcript}
+        self._apart.clear()
+        return {"socket" if one.startswith("WebSocket") else "http" for one in asked}
+
+
+_WIRES: dict[str, set[Wire]] = {}
+
+
+async def wires_of_rules() -> Mapping[str, set[Wire]]:
+    """Over what each rule speaks, by its id, to a server that keeps them all."""
+    if not _WIRES:
+        server = Watched(LittleServer(key=KEY, other_key=OTHER_KEY), key=KEY, other_key=OTHER_KEY)
+        for rule in OPEN:
+            await judge(rule, server)
+            _WIRES[rule.id] = server.wires()
+    return _WIRES
 
 
 def ids(outcome: Outcome, found: Iterable[Verdict]) -> set[str]:
@@ -74,36 +123,95 @@ def in_responses(change: Callable[[Json], object]) -> Fault:
     return Fault(told=told)
 
 
-def in_events(*kinds: str, change: Callable[[Json], object]) -> Fault:
-    """Changes the events of these types."""
+def refusing(is_refused: Callable[[Exchange], object], param: str | None = None) -> Fault:
+    """Refuses what it should not, and names this parameter."""
+
+    def asked(it: Exchange) -> None:
+        if is_refused(it):
+            raise Refused("not this", param)
+
+    return Fault(asked=asked)
+
+
+def bending(change: Callable[[Json], object]) -> Fault:
+    """Changes the bodies of create calls before anything looks at them: what is wrong may be right then."""
+    return Fault(asked=lambda it: change(it.body) if it.path == "/responses" else None)
+
+
+def telling(is_meant: Callable[[Exchange], object], change: Callable[[Json], object]) -> Fault:
+    """Changes the responses in the answers to these create calls."""
 
     def told(it: Exchange) -> None:
-        for event in it.of(*kinds):
+        if it.path == "/responses" and is_meant(it):
+            for response in it.responses:
+                change(response)
+
+    return Fault(told=told)
+
+
+def keeping(
+    is_meant: Callable[[Exchange], object], change: Callable[[Json], object], *, at_once: bool = False
+) -> Fault:
+    """Changes the responses that these create calls made, whenever they are asked for or cancelled later; or from the
+    first answer on."""
+    ids: set[str] = set()
+
+    def told(it: Exchange) -> None:
+        if it.path == "/responses" and is_meant(it):
+            ids.update(response["id"] for response in it.responses)
+        for response in it.responses if at_once else [*it.kept, *it.cancelled]:
+            if response["id"] in ids:
+                change(response)
+
+    return Fault(told=told)
+
+
+def anything(it: Exchange) -> bool:
+    return True
+
+
+def in_events(*kinds: str, change: Callable[[Json], object], within: Callable[[Exchange], object] = anything) -> Fault:
+    """Changes the events of these types, in these exchanges."""
+
+    def told(it: Exchange) -> None:
+        for event in it.of(*kinds) if within(it) else ():
             change(event)
 
     return Fault(told=told)
 
 
-def renumbered(choose: Callable[[list[Json]], list[Json]]) -> Fault:
+def renumbered(choose: Callable[[list[Json]], list[Json]], within: Callable[[Exchange], object] = anything) -> Fault:
     """Chooses among the events of a stream, or puts them in another order, and numbers what is left."""
 
     def told(it: Exchange) -> None:
-        events = choose(it.events) if it.events else []
+        if not it.events or not within(it):
+            return
+        events = choose(it.events)
         it.events = [{**event, "sequence_number": number} for number, event in enumerate(events)]
 
     return Fault(told=told)
 
 
-@contextmanager
-def in_a_thread(little: LittleServer) -> Iterator[str]:
+def is_nobodys(path: str) -> bool:
+    """Whether the place ends with an id that `samples.unlike` has made: the numbers of the little server are short."""
+    return any(len(name) > 30 and name[-6] == "1" for name in path.split("/"))
+
+
+def in_a_thread(little: LittleServer) -> AbstractContextManager[str]:
     """Its base URL, for those who have a loop of their own."""
+    return threaded(serving(little))
+
+
+@contextmanager
+def threaded(served: AbstractAsyncContextManager[str]) -> Iterator[str]:
+    """The same for anything that is served at a URL."""
     url: list[str] = []
     ready = threading.Event()
     loop = asyncio.new_event_loop()
     enough = asyncio.Event()
 
     async def serve() -> None:
-        async with serving(little) as address:
+        async with served as address:
             url.append(address)
             ready.set()
             await enough.wait()

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 from rejoinder.conformance.about_lineage import chapter
 from rejoinder.conformance.samples import GREETING, UNKNOWN
-from tests.conformance.judging import Mutants, broken, every, ids, in_responses, verdicts
+from tests.conformance.judging import KEY, Mutants, broken, every, ids, in_responses, refusing, verdicts
 from tests.conformance.little_server import Exchange, Fault, Json, LittleServer, Refused
 
 
@@ -16,6 +16,12 @@ def ignoring(is_ignored: Callable[[Exchange, str], object]) -> Callable[[Exchang
             it.body.pop("previous_response_id")
 
     return asked
+
+
+def is_bare(it: Exchange) -> bool:
+    """Whether a greeting continues something and says nothing else."""
+    named = it.body.keys() == {"model", "input", "previous_response_id"}
+    return it.path == "/responses" and named and it.said == GREETING and it.key == f"Bearer {KEY}"
 
 
 def forgetting_unstored() -> Fault:
@@ -31,7 +37,7 @@ def forgetting_deleted() -> Fault:
     deleted: set[str] = set()
 
     def told(it: Exchange) -> None:
-        if it.method == "DELETE":
+        if it.method == "DELETE" and it.status == 200:
             deleted.add(it.path.rpartition("/")[2])
 
     return Fault(asked=ignoring(lambda _, previous: previous in deleted), told=told)
@@ -55,7 +61,8 @@ def counting_its_children() -> Fault:
     children: list[str] = []
 
     def told(it: Exchange) -> None:
-        children.extend(response["previous_response_id"] for response in it.plain)
+        if it.said == "Say no.":
+            children.extend(response["previous_response_id"] for response in it.plain)
         for response in it.kept:
             if count := children.count(response["id"]):
                 response["metadata"] = {"children": str(count)}
@@ -84,7 +91,7 @@ def keeping_instructions() -> Fault:
             words = len((response["instructions"] or "").split())
             inherited = known.get(response["previous_response_id"], 0)
             known[response["id"]] = words
-            usage = response["usage"]
+            usage = response["usage"] or {"input_tokens": 0, "output_tokens": 0}
             usage.update(input_tokens=usage["input_tokens"] + inherited)
             usage.update(total_tokens=usage["input_tokens"] + usage["output_tokens"])
 
@@ -117,7 +124,7 @@ def without_parents(it: Exchange) -> None:
 
 def same_ids(it: Exchange) -> None:
     for response in it.plain:
-        if response["previous_response_id"] or len(str(it.body["input"])) > 1000:
+        if response["output"] and (response["previous_response_id"] or len(str(it.body["input"])) > 1000):
             response["output"][0]["id"] = "rs_same"
 
 
@@ -150,7 +157,8 @@ def naming_only_streams() -> Fault:
     def told(it: Exchange) -> None:
         streamed.update(event["response"]["id"] for event in it.of("completed"))
         for response in it.plain:
-            if it.body.get("input") == GREETING and response["previous_response_id"] not in streamed:
+            is_greeted = it.said == GREETING and not it.body.get("background")
+            if is_greeted and response["previous_response_id"] not in streamed:
                 response["previous_response_id"] = None
 
     return Fault(told=told)
@@ -163,14 +171,46 @@ def seeing_little() -> Fault:
     def told(it: Exchange) -> None:
         for response in it.plain:
             depths[response["id"]] = depth = depths.get(response["previous_response_id"], 0) + 1
-            if depth > 1:
+            if depth > 1 and response["usage"]:
                 tokens = 5 * depth
                 response["usage"].update(input_tokens=tokens, total_tokens=tokens + response["usage"]["output_tokens"])
 
     return Fault(told=told)
 
 
+def telling_siblings() -> Fault:
+    """A third child reads what the second one was told."""
+    children: list[str] = []
+
+    def told(it: Exchange) -> None:
+        for response in it.plain:
+            children.append(response["previous_response_id"])
+            if it.said == GREETING and children.count(response["previous_response_id"]) == 3:
+                tokens = response["usage"]["input_tokens"] + 400
+                response["usage"].update(input_tokens=tokens, total_tokens=tokens + response["usage"]["output_tokens"])
+
+    return Fault(told=told)
+
+
+def keeping_children() -> Fault:
+    known: dict[str, Json] = {}
+
+    def told(it: Exchange) -> None:
+        known.update((response["id"], response) for response in it.plain if it.said == "Once, and no more.")
+        if it.method == "GET" and it.place[-1] in known:
+            it.status, it.told = 200, known[it.place[-1]]
+
+    return Fault(told=told)
+
+
 MUTANTS: Mutants = {
+    "a limit is inherited": (inheriting("max_output_tokens"), {"lineage.limits-and-choices-are-not-inherited"}),
+    "siblings are read": (telling_siblings(), {"lineage.siblings-do-not-see-each-other"}),
+    "a child is kept though it need not be": (keeping_children(), {"lineage.a-continuation-need-not-be-stored"}),
+    "a continuation is a message of the user": (
+        refusing(lambda it: it.body.get("previous_response_id") and "'developer'" in str(it.body.get("input"))),
+        {"lineage.a-continuation-may-have-items"},
+    ),
     "a greeted child does not name its parent": (naming_only_streams(), {"lineage.a-response-continues-another"}),
     "the context is a summary": (seeing_little(), {"lineage.the-model-sees-what-was-said-before"}),
     "the parent is not named": (
@@ -179,6 +219,11 @@ MUTANTS: Mutants = {
             "lineage.a-response-continues-another",
             "lineage.a-response-can-be-continued-twice",
             "lineage.a-stream-continues-another",
+            "lineage.a-continuation-may-have-items",
+            "lineage.a-continuation-need-not-be-stored",
+            "storage.a-deletion-leaves-what-came-before",
+            "background.it-can-be-continued",
+            "background.it-continues-another",
         },
     ),
     "the context is empty": (
@@ -192,15 +237,14 @@ MUTANTS: Mutants = {
     "instructions are inherited": (inheriting("instructions"), {"lineage.settings-are-not-inherited"}),
     "instructions stay in the context": (keeping_instructions(), {"lineage.instructions-leave-the-context"}),
     "an unknown response is ignored": (
-        Fault(asked=ignoring(lambda it, previous: previous == UNKNOWN and not it.body.get("stream"))),
+        Fault(asked=ignoring(lambda it, previous: previous == UNKNOWN and is_bare(it))),
         {"lineage.an-unknown-previous-response-is-refused"},
     ),
     "the code is another one": (
         Fault(told=coded),
         {
             "lineage.an-unknown-previous-response-is-refused",
-            "lineage.what-is-not-stored-cannot-be-continued",
-            "lineage.what-was-deleted-cannot-be-continued",
+            "isolation.a-response-is-continued-by-its-owner-alone",
         },
     ),
     "a malformed id is ignored": (
@@ -226,6 +270,7 @@ async def test_a_server_that_counts_no_tokens_is_not_asked_what_it_read() -> Non
         "lineage.the-model-sees-what-was-said-before",
         "lineage.a-chain-remembers-its-beginning",
         "lineage.instructions-leave-the-context",
+        "lineage.siblings-do-not-see-each-other",
     }
 
 

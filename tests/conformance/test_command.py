@@ -9,33 +9,48 @@ import pytest
 
 from rejoinder.conformance import command
 from rejoinder.conformance.command import main
+from rejoinder.conformance.paired import base_url
 from rejoinder.conformance.report import decode
 from rejoinder.conformance.suite import RULES
-from tests.conformance.judging import KEY, in_a_thread
+from tests.conformance.judging import KEY, OPEN, OTHER_KEY, in_a_thread, threaded
+from tests.conformance.little_bridge import LittleBridge, bridging
 from tests.conformance.little_server import MODEL, LittleServer
 from tests.conformance.pages import parsed
 from tests.conformance.reports import report, verdict
+from tests.live import free_port
 
 Captured = pytest.CaptureFixture[str]
 
 VARIABLE = "LITTLE_API_KEY"
+OTHER_VARIABLE = "OTHER_API_KEY"
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with in_a_thread(LittleServer(key=KEY)) as address:
+    with in_a_thread(LittleServer(key=KEY, other_key=OTHER_KEY)) as address:
         yield address
 
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
+    monkeypatch.setenv(OTHER_VARIABLE, OTHER_KEY)
 
 
 @pytest.fixture
-def given(url: str) -> list[str]:
-    """The arguments that name the server."""
-    return [url, "--model", MODEL, "--api-key-env", VARIABLE]
+def codex(tmp_path: Path) -> str:
+    """A program that is no Codex, and says that all is well."""
+    path = tmp_path / "codex"
+    path.write_text("""#!/bin/sh\necho '{"type":"turn.completed"}'\n""")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def given(url: str, codex: str) -> list[str]:
+    """The arguments that name the server and all there is to judge it with."""
+    keys = ["--api-key-env", VARIABLE, "--other-api-key-env", OTHER_VARIABLE]
+    return [url, "--model", MODEL, *keys, "--codex", codex]
 
 
 @pytest.fixture
@@ -48,17 +63,21 @@ def breaking() -> Iterator[str]:
 def test_every_rule_has_a_line_and_a_row_and_the_status_is_0(given: list[str], capsys: Captured) -> None:
     assert main(given) == 0
     told = capsys.readouterr()
-    assert told.err.splitlines() == [f"kept          {rule.id}" for rule in RULES]
+    lines = told.err.splitlines()
+    assert [line.split()[1].rstrip(":") for line in lines] == [rule.id for rule in RULES]
+    kept = [line for line in lines if not line.endswith(": needs --paired")]
+    assert kept == [f"kept          {rule.id}" for rule in OPEN]
     rows = told.out.splitlines()
-    assert [row.split()[1] for row in rows if row.startswith("  kept")] == [rule.id for rule in RULES]
-    assert rows[-1].startswith(f"{len(RULES)} kept, of {len(RULES)} rules in ")
+    assert [row.split()[1] for row in rows if row.startswith("  kept")] == [rule.id for rule in OPEN]
+    paired = len(RULES) - len(OPEN)
+    assert rows[-1].startswith(f"{len(OPEN)} kept, {paired} not applicable, of {len(RULES)} rules in ")
 
 
 def test_only_some_rules_can_be_looked_at_in_silence(given: list[str], capsys: Captured) -> None:
-    assert main([*given, "--quiet", "--only", "lists.models-are-a-list", "--only", "images,formats.*"]) == 0
+    assert main([*given, "--quiet", "--only", "lists.models-are-a-list", "--only", "formats,*json-of*"]) == 0
     told = capsys.readouterr()
     assert told.err == ""
-    assert told.out.splitlines()[-1].startswith("4 kept, of 4 rules")
+    assert told.out.splitlines()[-1].startswith("8 kept, of 8 rules")
 
 
 def test_a_broken_rule_is_told_and_the_status_is_1(breaking: str, capsys: Captured) -> None:
@@ -85,7 +104,7 @@ def test_the_status_can_be_chosen(fail_on: str, key: list[str], status: int, bre
 def test_reports_are_written_by_their_endings(given: list[str], tmp_path: Path, capsys: Captured) -> None:
     paths = [tmp_path / name for name in ("a.html", "b.json", "c.xml")]
     reports = [argument for path in paths for argument in ("--report", str(path))]
-    assert main([*given, "--quiet", "--name", "Little", "--only", "images", *reports]) == 0
+    assert main([*given, "--quiet", "--name", "Little", "--only", "*json-can-be*", *reports]) == 0
     assert capsys.readouterr().err.splitlines() == [f"written: {path}" for path in paths]
     assert parsed(paths[0].read_bytes()).all("h1")[0].text == "Conformance of Little"
     told = decode(paths[1].read_bytes())
@@ -107,7 +126,7 @@ def test_a_report_that_cannot_be_written_is_told(given: list[str], tmp_path: Pat
 def test_rules_can_be_listed_without_a_server(capsys: Captured) -> None:
     assert main(["--list", "--only", "images"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert (lines[0], lines[-1]) == ("Images and files (images)", "1 rules")
+    assert (lines[0], lines[-1]) == ("Images and files (images)", "5 rules")
 
 
 def test_nobody_to_judge_ends_with_2(capsys: Captured) -> None:
@@ -130,6 +149,11 @@ def test_nobody_to_judge_ends_with_2(capsys: Captured) -> None:
         (["http://127.0.0.1:1/v1", "--model", "a", "--report", "a.txt"], "ends in .html or .json or .xml, got 'a.txt'"),
         (["http://127.0.0.1:1/v1", "--model", "a", "--report", "no/a.xml"], "there is no folder 'no'; make it first"),
         (["http://127.0.0.1:1/v1", "--model", "a", "--api-key-env", "NO_KEY"], "NO_KEY is not set; export it"),
+        (
+            ["http://127.0.0.1:1/v1", "--model", "a", "--other-api-key-env", "NO_KEY"],
+            "--other-api-key-env: the variable NO_KEY is not set",
+        ),
+        (["http://127.0.0.1:1/v1", "--model", "a", "--codex", "no/codex"], "expected a program, got 'no/codex'"),
         (["compare"], "the following arguments are required: FILE.json"),
     ],
 )
@@ -185,3 +209,11 @@ def test_an_interruption_ends_with_130(given: list[str], monkeypatch: pytest.Mon
 def test_it_is_run_as_a_module_and_as_a_command_of_the_server(command: Sequence[str]) -> None:
     run = subprocess.run([sys.executable, "-m", *command, "--list"], capture_output=True, text=True, check=True)
     assert "objects.usage-adds-up" in run.stdout
+
+
+def test_the_suite_can_be_the_provider_behind_the_server(capsys: Captured) -> None:
+    port = free_port()
+    with threaded(bridging(LittleBridge(base_url("chat", port)))) as address:
+        paired = ["--paired", "chat", "--provider-port", str(port), "--only", "fidelity.a-text-is-exact"]
+        assert main([address, "--model", MODEL, *paired, "--fail-on", "not-applicable"]) == 0
+    assert "1 kept" in capsys.readouterr().out

@@ -1,6 +1,6 @@
 import pytest
 
-from rejoinder.conformance.frames import Frame, frames
+from rejoinder.conformance.frames import Frame, frames, whole_frames
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -31,3 +31,10 @@ def test_nothing_has_no_frames() -> None:
 
 def test_bytes_that_are_no_text_are_marked() -> None:
     assert frames(b"data: \xff\n\n")[0].data == "\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_what_was_left_in_the_middle_ends_with_its_last_whole_frame(end: bytes) -> None:
+    whole = b"data: 1\n\ndata: 2\n\n".replace(b"\n", end)
+    assert whole_frames(whole + b"data: 3" + end) == (whole, 2)
+    assert whole_frames(b"data: 1" + end) == (b"", 0)

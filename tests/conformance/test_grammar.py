@@ -127,8 +127,9 @@ def sealed(before: str | None, after: str | None) -> list[Json]:
     """The greeting with its reasoning sealed in one way when it is done, and in another at the end."""
     events = greeting()
     for item, state in ((events[7]["item"], before), (events[-1]["response"]["output"][0], after)):
-        if state is not None:
-            item["encrypted_content"] = state
+        item["encrypted_content"] = state
+        if state is None:
+            item.pop("encrypted_content")
     return events
 
 

@@ -4,8 +4,9 @@ import importlib
 from pathlib import Path
 
 from rejoinder.conformance.suite import RULES
-from tests.conformance.judging import KEY, Mutants, ids, verdicts
-from tests.conformance.little_server import LittleServer
+from tests.conformance import bridged
+from tests.conformance.judging import KEY, OPEN, OTHER_KEY, Mutants, every, ids, verdicts
+from tests.conformance.little_server import Fault, LittleServer
 
 FILES = sorted(Path(__file__).parent.glob("test_about_*.py"))
 
@@ -19,9 +20,16 @@ def mutants() -> Mutants:
 
 
 async def test_without_a_fault_no_rule_is_broken_and_all_apply() -> None:
-    found = await verdicts(LittleServer(key=KEY), key=KEY)
+    little = LittleServer(key=KEY, other_key=OTHER_KEY)
+    found = await verdicts(little, key=KEY, other_key=OTHER_KEY)
     assert {verdict.id: verdict.reason for verdict in found if verdict.outcome != "kept"} == {}
-    assert ids("kept", found) == {rule.id for rule in RULES}
+    assert ids("kept", found) == {rule.id for rule in OPEN}
+
+
+async def test_without_a_fault_no_paired_rule_is_broken_and_all_apply() -> None:
+    found = await bridged.verdicts()
+    assert {verdict.id: verdict.reason for verdict in found if verdict.outcome != "kept"} == {}
+    assert ids("kept", found) == {rule.id for rule in RULES} - {rule.id for rule in OPEN}
 
 
 def test_every_rule_is_broken_by_a_mutant() -> None:
@@ -33,3 +41,12 @@ def test_every_rule_is_broken_by_a_mutant() -> None:
 def test_every_rule_is_broken_alone_by_one_of_them() -> None:
     alone = {rule for _, breaks in mutants().values() if len(breaks) == 1 for rule in breaks}
     assert {rule.id for rule in RULES} - alone == set(), "a rule that only breaks beside another one may be that rule"
+
+
+SOME: Mutants = dict([(name, one) for name, one in mutants().items() if isinstance(one[0], Fault)][::40])
+
+
+@every(SOME)
+async def test_rules_that_need_not_be_asked_are_not_broken(fault: Fault, breaks: set[str]) -> None:
+    little = LittleServer(fault, key=KEY, other_key=OTHER_KEY)
+    assert ids("broken", await verdicts(little, key=KEY, other_key=OTHER_KEY)) == breaks

@@ -2,7 +2,17 @@ import pytest
 
 from rejoinder.conformance.answer import answer_in
 from rejoinder.conformance.errors import NotApplicable
-from rejoinder.conformance.samples import called, called_in_events, plain, replies, streamed, streams
+from rejoinder.conformance.samples import (
+    begun,
+    called,
+    called_in_events,
+    cut,
+    cut_in_events,
+    plain,
+    replies,
+    streamed,
+    streams,
+)
 from rejoinder.conformance.server import Server
 from tests.conformance.little_server import MODEL, LittleServer, serving
 
@@ -26,3 +36,10 @@ async def test_a_server_without_tools_is_looked_at_once() -> None:
             await called(server)
         with pytest.raises(NotApplicable):
             await called_in_events(server)
+
+
+async def test_an_answer_can_be_under_way_or_cut() -> None:
+    async with serving(LittleServer()) as url, Server.at(url, MODEL, key=None, timeout=5) as server:
+        assert answer_in(await begun(server)).status == "queued"
+        assert answer_in(await cut(server)).status == "incomplete"
+        assert (await cut_in_events(server)).answer.status == "incomplete"

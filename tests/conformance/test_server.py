@@ -6,14 +6,23 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from rejoinder.conformance.errors import Broken, NoAnswer, UpgradeRefused
+from rejoinder.conformance.errors import Broken, NoAnswer, NotApplicable, UpgradeRefused
+from rejoinder.conformance.paired import Provider
+from rejoinder.conformance.program import Ran
 from rejoinder.conformance.server import Reply, Server
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def at(handler: Handler, *, key: str | None = None, timeout: float = 5) -> AsyncIterator[Server]:
+async def at(
+    handler: Handler,
+    *,
+    key: str | None = None,
+    other_key: str | None = None,
+    timeout: float = 5,
+    provider: Provider | None = None,
+) -> AsyncIterator[Server]:
     """A server whose every path is this handler."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
@@ -22,7 +31,7 @@ async def at(handler: Handler, *, key: str | None = None, timeout: float = 5) ->
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/"
-        async with Server.at(url, "little", key=key, timeout=timeout) as server:
+        async with Server.at(url, "little", key=key, other_key=other_key, timeout=timeout, provider=provider) as server:
             yield server
     finally:
         await runner.cleanup()
@@ -67,6 +76,51 @@ async def test_a_key_can_be_left_at_home() -> None:
         assert b'"key": null' in (await server.send("GET", "/models", with_key=False)).body
 
 
+async def test_another_has_another_key_and_the_same_transcript() -> None:
+    async def key_of(server: Server) -> bytes:
+        return (await server.get("/models")).body
+
+    async with at(echo, key="sk-little", other_key="sk-other") as server:
+        assert (server.has_other_key, server.patience) == (True, 5)
+        another = server.as_another()
+        assert b"Bearer sk-little" in await server.once(key_of)
+        assert b"Bearer sk-other" in await another.once(key_of)
+        assert len(server.transcript) == 2
+        assert "Bearer [the other key]" in server.excerpt()[1].received
+        assert another.authorization == "Bearer sk-other"
+    async with at(echo) as server:
+        assert not server.has_other_key
+
+
+async def test_a_header_may_be_sent_twice() -> None:
+    async def count(request: web.Request) -> web.Response:
+        return web.json_response([*request.headers.getall("authorization"), request.headers["accept"]])
+
+    async with at(count, key="sk-little") as server:
+        reply = await server.send("GET", "/models", headers={"authorization": ["one", "other"], "accept": "text/html"})
+    assert reply.body == b'["one", "other", "text/html"]'
+
+
+async def test_who_has_enough_hangs_up() -> None:
+    left = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        try:
+            while True:
+                await stream.write(b"more")
+                await asyncio.sleep(0.001)
+        finally:
+            left.set()
+
+    async with at(endless) as server:
+        reply = await server.send("GET", "/", enough=lambda received: len(received) >= 8)
+        await asyncio.wait_for(left.wait(), 5)
+    assert reply.body.startswith(b"moremore")
+    assert server.transcript[0].answered == "200 application/octet-stream, not read to its end"
+
+
 async def test_the_chunks_of_an_answer_are_kept_apart() -> None:
     async def chunked(request: web.Request) -> web.StreamResponse:
         stream = web.StreamResponse()
@@ -79,6 +133,14 @@ async def test_the_chunks_of_an_answer_are_kept_apart() -> None:
         reply = await server.get("/")
     assert reply.pieces == [b"one", b"two", b"x" * 300_000]
     assert reply.body.startswith(b"onetwoxxx")
+
+
+async def test_answers_without_a_body_come_to_an_end() -> None:
+    async def nothing(request: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    async with at(nothing) as server:
+        assert [(await server.get("/")).body for _ in range(3)] == [b"", b"", b""]
 
 
 async def test_a_redirection_is_an_answer_of_its_own() -> None:
@@ -209,6 +271,25 @@ async def test_a_socket_carries_the_key_or_not() -> None:
     assert keys == ["Bearer sk-little", None]
 
 
+async def test_the_codex_program_is_run_against_it() -> None:
+    async def program(prompt: str, **given: object) -> Ran:
+        return Ran(3, f"{prompt} {sorted(given.items())}".encode())
+
+    async with Server.at("http://little/v1", "little", key="sk-little", timeout=5, codex=program) as server:
+        ran = await server.run_codex("Hello?")
+    told = "Hello? [('key', 'sk-little'), ('model', 'little'), ('timeout', 5), ('url', 'http://little/v1')]"
+    assert ran == Ran(3, told.encode())
+    [exchange] = server.transcript
+    assert (exchange.asked, exchange.sent, exchange.answered) == ("codex exec", b"Hello?", "exit status 3")
+    assert exchange.received == told.encode()
+
+
+async def test_without_the_codex_program_nothing_is_run() -> None:
+    async with Server.at("http://little/v1", "little", key=None, timeout=5) as server:
+        with pytest.raises(NotApplicable, match="no Codex program was given"):
+            await server.run_codex("Hello?")
+
+
 def test_a_reply_of_another_status_is_told_in_short() -> None:
     reply = Reply(500, {}, [b"oh\n  no \xff", b"x" * 1000])
     assert reply.media_type == ""
@@ -219,3 +300,23 @@ def test_a_reply_of_another_status_is_told_in_short() -> None:
         str(caught.value) == f"expected status 200 or 201, got status 500: oh no \N{REPLACEMENT CHARACTER}{'x' * 193}"
     )
     assert Reply(204, {}, []).excerpt == "status 204 and no body"
+
+
+async def test_an_answer_is_read_no_further_than_to_what_is_wanted() -> None:
+    heard = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"one two")
+        await heard.wait()
+        await response.write(b" three")
+        return response
+
+    async with at(handler) as server, server.listening(input="Count.") as incoming:
+        assert (incoming.status, await incoming.hears(b"two", 5)) == (200, True)
+        assert not await incoming.hears(b"three", 0.02), "it is not there yet"
+        heard.set()
+        assert await incoming.hears(b"three", 5)
+        assert not await incoming.hears(b"four", 5), "it has come to its end"
+        assert incoming.received == b"one two three"

@@ -165,8 +165,9 @@ def test_items_that_are_not_whole_break_the_rule(item: Json) -> None:
 
 
 def test_nulls_are_found_at_every_depth() -> None:
-    item = {**MESSAGE, "phase": None, "content": [{"type": "output_text", "text": "x", "logprobs": None}]}
-    assert sorted(nulls(raw(item))) == ["message.content[0].logprobs", "message.phase"]
+    part = {"type": "output_text", "text": "x", "logprobs": None}
+    item = {**MESSAGE, "phase": None, "name": None, "content": [part]}
+    assert sorted(nulls(raw(item))) == ["message.content[0].logprobs", "message.name"]
     assert list(nulls(raw(CALL))) == []
 
 

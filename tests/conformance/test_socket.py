@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import WSCloseCode, web
 
-from rejoinder.conformance.errors import Broken, NoAnswer
+from rejoinder.conformance.errors import NoAnswer
 from rejoinder.conformance.server import Server
 from tests.conformance.little_server import MODEL, LittleServer, serving
 from tests.conformance.test_server import at
@@ -68,7 +68,37 @@ async def test_a_frame_that_does_not_come_is_no_answer() -> None:
             await socket.receive()
 
 
-async def test_frames_are_text() -> None:
+async def test_a_frame_that_is_none_of_text_is_noted() -> None:
     async with talking(lambda socket: socket.send_bytes(b"{}")) as server, server.socket() as socket:
-        with pytest.raises(Broken, match="expected a frame of text, got a binary frame"):
+        assert await socket.receive() == b"{}"
+        assert socket.binary == [b"{}"]
+
+
+async def test_pings_are_answered_in_both_directions() -> None:
+    async def ping(socket: web.WebSocketResponse) -> None:
+        await socket.ping(b"server")
+        await socket.send_str(str((await socket.receive(5)).data))
+
+    async with talking(ping) as server, server.socket() as socket:
+        await socket.ping(b"client")
+        await socket.send(b"hello")
+        assert await socket.receive() == b"hello"
+        assert socket.pongs == [b"client"]
+        with pytest.raises(NoAnswer, match="the end of the connection"):
             await socket.receive()
+        with pytest.raises(NoAnswer, match="expected an open connection"):
+            await socket.ping(b"client")
+
+
+async def test_a_socket_has_headers_and_may_be_compressed() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str(f"{request.headers['openai-beta']} {request.headers['sec-websocket-extensions']}")
+        return socket
+
+    async with (
+        at(handler) as server,
+        server.socket(headers={"openai-beta": "1"}, compressed=True) as socket,
+    ):
+        assert (await socket.receive()).startswith(b"1 permessage-deflate")

@@ -8,7 +8,7 @@ from rejoinder.conformance.answer import answer_in, create, read, skip_if_refuse
 from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.expectation import expect, expect_distinct, expect_equal
 from rejoinder.conformance.rule import Chapter
-from rejoinder.conformance.samples import CLOCK, GREETING, TOOLS, plain, replies, streamed
+from rejoinder.conformance.samples import CLOCK, GREETING, LIMIT, TOOLS, cut, plain, replies, streamed
 from rejoinder.conformance.server import Json, Server
 from rejoinder.conformance.shape import FunctionTool, output_items
 
@@ -183,20 +183,21 @@ async def a_cut_answer_is_incomplete(server: Server) -> None:
 
     Source: API reference, incomplete_details (semantics.md §11).
     """
-    limit = 16
-    reply = await server.post(input="Count from one to two hundred, in words.", max_output_tokens=limit)
-    cut = read(_Cut, reply.expect(200).body, "a response")
-    told = usage_of(answer_in(reply)).output_tokens
-    if cut.status == "completed" and told <= limit:
-        raise NotApplicable(f"the model had no more to say than {told} tokens")
-    expect_equal("the end", ("incomplete", _Why("max_output_tokens"), None), msgspec.structs.astuple(cut))
+    reply = await server.once(cut)
+    end = read(_End, reply.body, "a response")
+    tokens = usage_of(answer_in(reply)).output_tokens
+    if end.status == "completed" and tokens <= LIMIT:
+        raise NotApplicable(f"the model had no more to say than {tokens} tokens")
+    reason = end.incomplete_details and end.incomplete_details.reason
+    told = (end.status, reason, end.completed_at)
+    expect_equal("status, reason and completed_at", ("incomplete", "max_output_tokens", None), told)
 
 
 class _Why(msgspec.Struct):
     reason: str | None = None
 
 
-class _Cut(msgspec.Struct):
+class _End(msgspec.Struct):
     status: str | None = None
     incomplete_details: _Why | None = None
     completed_at: float | None = None
@@ -223,3 +224,170 @@ async def ten_requests_at_once_are_answered(server: Server) -> None:
     expect_distinct("ids of ten responses", [answer.id for answer in answers])
     expect_equal("the instructions", names, [answer.instructions for answer in answers])
     expect_equal("ten times the status", ["completed"] * 10, [answer.status for answer in answers])
+
+
+@chapter.rule
+async def stream_false_is_no_stream(server: Server) -> None:
+    """With stream false the answer comes in one piece, as without it.
+
+    Source: API reference, stream (objects.md §1, http.md §1).
+    """
+    reply = await server.post(input=GREETING, stream=False)
+    expect_equal("the content type", "application/json", reply.expect(200).media_type)
+
+
+@chapter.rule
+async def null_means_left_out_inside(server: Server) -> None:
+    """Within a parameter, too, null is what was left out: of a tool, of the reasoning, of the text.
+
+    Source: API reference, Create a response (objects.md §1, §7).
+    """
+    tool: Json = {"type": "function", "name": "current_time", "parameters": None, "strict": None}
+    for fields in ({"reasoning": {"effort": None, "summary": None}}, {"text": {"verbosity": None}}, {"tools": [tool]}):
+        answer = await create(server, optional=("reasoning", "text", "tools"), input=GREETING, **fields)
+        expect_equal("the status", "completed", answer.status)
+
+
+@chapter.rule
+async def headers_of_clients_are_accepted(server: Server) -> None:
+    """Whatever clients tell of themselves in headers changes nothing.
+
+    Source: openai-python's and openai-node's headers (http.md §4).
+    """
+    headers = {
+        "x-stainless-lang": "python",
+        "x-stainless-retry-count": "0",
+        "openai-beta": "responses=v1",
+        "x-client-request-id": "a-client-s-own-id",
+        "accept": "*/*",
+    }
+    body = msgspec.json.encode({"model": server.model, "input": GREETING})
+    answer = answer_in(await server.send("POST", "/responses", body, headers=headers))
+    expect_equal("the status", "completed", answer.status)
+
+
+class _Sampling(msgspec.Struct):
+    top_p: float | None = None
+    truncation: str | None = None
+    max_tool_calls: int | None = None
+    top_logprobs: int | None = None
+
+
+@chapter.rule
+async def sampling_is_echoed(server: Server) -> None:
+    """A response tells the top_p it was asked for.
+
+    Source: API reference, The response object (objects.md §2).
+    """
+    reply = await server.post(input=GREETING, top_p=0.5)
+    skip_if_refused(reply, ("top_p",))
+    expect_equal("top_p", 0.5, read(_Sampling, reply.expect(200).body, "a response").top_p)
+
+
+@chapter.rule
+async def truncation_is_echoed(server: Server) -> None:
+    """A response tells how it may be truncated: disabled, unless something else was asked for.
+
+    Source: API reference, truncation (objects.md §1, §2).
+    """
+    told = read(_Sampling, (await server.once(plain)).body, "a response").truncation
+    expect_equal("truncation without a word of it", "disabled", told)
+    reply = await server.post(input=GREETING, truncation="auto")
+    skip_if_refused(reply, ("truncation",))
+    expect_equal("truncation", "auto", read(_Sampling, reply.expect(200).body, "a response").truncation)
+
+
+@chapter.rule
+async def the_most_calls_are_echoed(server: Server) -> None:
+    """A response tells the max_tool_calls it was asked for.
+
+    Source: API reference, The response object (objects.md §2).
+    """
+    reply = await server.post(input=GREETING, max_tool_calls=3)
+    skip_if_refused(reply, ("max_tool_calls",))
+    expect_equal("max_tool_calls", 3, read(_Sampling, reply.expect(200).body, "a response").max_tool_calls)
+
+
+class _Keys(msgspec.Struct):
+    safety_identifier: object = None
+    prompt_cache_key: object = None
+
+
+@chapter.rule
+async def keys_are_echoed(server: Server) -> None:
+    """A response tells the safety_identifier and the prompt_cache_key of its request.
+
+    Source: API reference, The response object (objects.md §2).
+    """
+    reply = await server.post(input=GREETING, safety_identifier="somebody", prompt_cache_key="a-key")
+    skip_if_refused(reply, ("safety_identifier", "prompt_cache_key"))
+    keys = read(_Keys, reply.expect(200).body, "a response")
+    expect_equal("the keys", ("somebody", "a-key"), (keys.safety_identifier, keys.prompt_cache_key))
+
+
+class _Choice(msgspec.Struct):
+    tool_choice: object = None
+    parallel_tool_calls: object = None
+
+
+@chapter.rule
+async def the_choice_of_tools_is_echoed(server: Server) -> None:
+    """A response tells the tool_choice of its request in the form it was said in, and auto where none was.
+
+    Source: API reference, tool_choice (objects.md §2, §8).
+    """
+    told = read(_Choice, (await server.once(plain)).body, "a response").tool_choice
+    expect_equal("the choice without a word of it", "auto", told)
+    choices: list[Json] = ["none", "required", {"type": "function", "name": "current_time"}]
+    for choice in choices:
+        reply = await server.post(input=GREETING, tools=[CLOCK], tool_choice=choice)
+        skip_if_refused(reply, TOOLS)
+        expect_equal("tool_choice", choice, read(_Choice, reply.expect(200).body, "a response").tool_choice)
+
+
+@chapter.rule
+async def parallel_calls_are_echoed(server: Server) -> None:
+    """A response tells whether calls may be parallel: true, unless false was asked for.
+
+    Source: API reference, parallel_tool_calls (objects.md §1, §2).
+    """
+    told = read(_Choice, (await server.once(plain)).body, "a response").parallel_tool_calls
+    expect_equal("parallel_tool_calls without a word of it", True, told)
+    reply = await server.post(input=GREETING, tools=[CLOCK], parallel_tool_calls=False)
+    skip_if_refused(reply, (*TOOLS, "parallel_tool_calls"))
+    told = read(_Choice, reply.expect(200).body, "a response").parallel_tool_calls
+    expect_equal("parallel_tool_calls", False, told)
+
+
+@chapter.rule
+async def texts_come_back_letter_by_letter(server: Server) -> None:
+    """Texts that are echoed are the same in every character, whatever script, sign or escape they are made of.
+
+    Source: API reference, instructions, metadata (objects.md §2).
+    """
+    text = 'Grüße, 你好, \U0001f60a e\u0301 \u200d "quoted" \\ /\n\ttab \u2028 <b>&amp;'
+    answer = await create(server, input=GREETING, instructions=text, metadata={"text": text})
+    expect_equal("the instructions", text, answer.instructions)
+    expect_equal("the metadata", {"text": text}, answer.metadata)
+
+
+_INCLUDED = (
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+)
+
+
+@chapter.rule
+async def all_that_can_be_included_is_accepted(server: Server) -> None:
+    """Everything that may be named in include is accepted, also where there is nothing of that kind, or is refused by
+    the name of the parameter.
+
+    Source: API reference, include (objects.md §1.1). Models without log probabilities may refuse these.
+    """
+    answer = await create(server, optional=("include",), input=GREETING, include=_INCLUDED)
+    expect_equal("the status", "completed", answer.status)

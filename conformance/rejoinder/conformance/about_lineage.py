@@ -1,8 +1,11 @@
 """Going on from a previous response."""
 
+import msgspec
+
 from rejoinder.conformance.answer import Answer, Page, answer_in, create, read, refusal_in, usage_of
 from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.expectation import expect, expect_distinct, expect_equal, expect_same
+from rejoinder.conformance.need import DELETION, INPUT_ITEMS, RETRIEVAL, STORE
 from rejoinder.conformance.rule import Chapter
 from rejoinder.conformance.samples import CLOCK, GREETING, TOOLS, UNKNOWN, plain
 from rejoinder.conformance.server import Server
@@ -10,7 +13,7 @@ from rejoinder.conformance.stream import Stream
 
 _LONG = "word " * 400
 
-chapter = Chapter("lineage", "Lineage")
+chapter = Chapter("lineage", "Lineage", STORE)
 
 
 async def _parent(server: Server) -> Answer:
@@ -66,7 +69,7 @@ async def a_chain_remembers_its_beginning(server: Server) -> None:
     expect(after > before, f"more input tokens than the {before} of the response before", after)
 
 
-@chapter.rule
+@chapter.needing(RETRIEVAL)
 async def a_response_can_be_continued_twice(server: Server) -> None:
     """Several responses may continue the same one, and it stays as it is.
 
@@ -136,12 +139,12 @@ async def an_unknown_previous_response_is_refused(server: Server) -> None:
 
 @chapter.rule
 async def a_malformed_previous_response_is_refused(server: Server) -> None:
-    """An id with other characters than letters, digits, `_` and `-` is status 400 and names the parameter.
+    """An id with other characters than letters, digits, `_` and `-` is refused, or not found: status 400 or 404.
 
     Source: observed text of the API (http.md §6.2).
     """
     for wrong in ("resp_../../etc", "resp 1", "", "résp_1"):
-        refusal_in(await server.post(input=GREETING, previous_response_id=wrong), param="previous_response_id")
+        refusal_in(await server.post(input=GREETING, previous_response_id=wrong), 400, 404)
 
 
 @chapter.rule
@@ -152,10 +155,10 @@ async def what_is_not_stored_cannot_be_continued(server: Server) -> None:
     """
     parent = await create(server, input=GREETING, store=False)
     reply = await server.post(input=GREETING, previous_response_id=parent.id)
-    refusal_in(reply, param="previous_response_id", code="previous_response_not_found")
+    refusal_in(reply, 400, 404)
 
 
-@chapter.rule
+@chapter.needing(DELETION)
 async def what_was_deleted_cannot_be_continued(server: Server) -> None:
     """A response that was deleted cannot be a previous response.
 
@@ -164,10 +167,10 @@ async def what_was_deleted_cannot_be_continued(server: Server) -> None:
     parent = await create(server, input=GREETING)
     (await server.delete(f"/responses/{parent.id}")).expect(200)
     reply = await server.post(input=GREETING, previous_response_id=parent.id)
-    refusal_in(reply, param="previous_response_id", code="previous_response_not_found")
+    refusal_in(reply, 400, 404)
 
 
-@chapter.rule
+@chapter.needing(INPUT_ITEMS)
 async def ids_are_unique_over_a_chain(server: Server) -> None:
     """No two items of a chain have the same id, neither those that were sent nor those that were answered.
 
@@ -194,3 +197,82 @@ async def a_stored_item_can_be_referred_to(server: Server) -> None:
     expect_equal("the status", "completed", answer.status)
     unknown = {"type": "item_reference", "id": "msg_" + "0" * 32}
     refusal_in(await server.post(input=[unknown, {"role": "user", "content": "Go on."}]), param="input")
+
+
+class _Settings(msgspec.Struct):
+    max_output_tokens: object = None
+    truncation: object = None
+    tool_choice: object = None
+    top_p: object = None
+
+
+@chapter.rule
+async def limits_and_choices_are_not_inherited(server: Server) -> None:
+    """What a response was limited to, and how it had to choose, is not what the next one inherits.
+
+    Source: Guide, Conversation state (semantics.md §1).
+    """
+    parent = await create(
+        server,
+        optional=(*TOOLS, "truncation"),
+        input=GREETING,
+        max_output_tokens=4000,
+        truncation="auto",
+        tools=[CLOCK],
+        tool_choice="none",
+    )
+    reply = await server.post(input=GREETING, previous_response_id=parent.id)
+    told = read(_Settings, reply.expect(200).body, "a response")
+    expect_equal(
+        "max_output_tokens, truncation and tool_choice",
+        (None, "disabled", "auto"),
+        (told.max_output_tokens, told.truncation, told.tool_choice),
+    )
+
+
+@chapter.rule
+async def siblings_do_not_see_each_other(server: Server) -> None:
+    """What was said in one continuation of a response is no part of another one's context.
+
+    Source: Guide, Conversation state (semantics.md §1, Branching).
+    """
+    parent = await create(server, input="Say one word.")
+    first = _tokens(await create(server, input=GREETING, previous_response_id=parent.id))
+    await create(server, input=f"Answer in one sentence. {_LONG}", previous_response_id=parent.id)
+    second = _tokens(await create(server, input=GREETING, previous_response_id=parent.id))
+    # The other one had 400 words more, and no tokenizer makes fewer tokens than half of that.
+    expect(second < first + 200, f"about {first} input tokens, as without the one between", second)
+
+
+@chapter.rule
+async def a_continuation_need_not_be_stored(server: Server) -> None:
+    """A response that is not stored may continue a stored one, and is not found afterwards.
+
+    Source: API reference, store; guide, Conversation state (semantics.md §1, §2).
+    """
+    parent = answer_in(await server.once(plain))
+    child = await create(server, input="Once, and no more.", previous_response_id=parent.id, store=False)
+    expect_equal("previous_response_id", parent.id, child.previous_response_id)
+    expect_equal("the status", "completed", child.status)
+    refusal_in(await server.get(f"/responses/{child.id}"), 404)
+
+
+@chapter.rule
+async def a_continuation_may_have_items(server: Server) -> None:
+    """What continues a response may be a list of messages, of the assistant's too, as any input.
+
+    Source: Guide, Conversation state (semantics.md §1, objects.md §6.1).
+    """
+    parent = answer_in(await server.once(plain))
+    child = await create(
+        server,
+        input=[
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": "Hello again."},
+            {"role": "assistant", "content": "Hello."},
+            {"role": "user", "content": "Goodbye."},
+        ],
+        previous_response_id=parent.id,
+    )
+    expect_equal("previous_response_id", parent.id, child.previous_response_id)
+    expect_equal("the status", "completed", child.status)

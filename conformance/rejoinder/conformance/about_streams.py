@@ -1,15 +1,18 @@
 """A streamed answer: its framing, and the grammar of its events."""
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
 
 from rejoinder.conformance import grammar
 from rejoinder.conformance.answer import read, refusal_in
-from rejoinder.conformance.expectation import expect, expect_equal, expect_same
+from rejoinder.conformance.errors import NotApplicable
+from rejoinder.conformance.expectation import expect, expect_distinct, expect_equal, expect_same
 from rejoinder.conformance.frames import DONE
+from rejoinder.conformance.need import RETRIEVAL, STORE
 from rejoinder.conformance.rule import Chapter
-from rejoinder.conformance.samples import GREETING, streamed, streams
+from rejoinder.conformance.samples import GREETING, cut_in_events, streamed, streams
 from rejoinder.conformance.server import Server
 from rejoinder.conformance.shape import ResponseShape, output_items, read_item
 from rejoinder.conformance.stream import LIFECYCLE, Stream
@@ -66,13 +69,14 @@ async def events_come_in_one_piece(server: Server) -> None:
 
 @chapter.rule
 async def the_last_data_is_done(server: Server) -> None:
-    """After the last event comes the literal `data: [DONE]`, once, and nothing after it.
+    """If there is a `data: [DONE]`, it comes once, and nothing after it.
 
-    Source: Open Responses, streaming (events.md §1).
+    Source: Open Responses, streaming, which demands it; OpenAI's own streams have none (events.md §1).
     """
     for stream in await streams(server):
         places = [place for place, frame in enumerate(stream.frames, 1) if frame.data == DONE]
-        expect(places == [len(stream.frames)], "[DONE] once, at the end", f"it at {places} of {len(stream.frames)}")
+        at_the_end = places in ([], [len(stream.frames)])
+        expect(at_the_end, "[DONE] once at the end, or not at all", f"it at {places} of {len(stream.frames)}")
 
 
 @chapter.rule
@@ -194,7 +198,7 @@ async def a_wrong_request_for_a_stream_is_a_plain_error(server: Server) -> None:
         expect_equal("the content type of an error", "application/json", reply.media_type)
 
 
-@chapter.rule
+@chapter.needing(STORE, RETRIEVAL)
 async def a_streamed_response_is_kept(server: Server) -> None:
     """A streamed response can be asked for afterwards, and is the one its last event told of.
 
@@ -204,3 +208,173 @@ async def a_streamed_response_is_kept(server: Server) -> None:
     kept = (await server.get(f"/responses/{stream.answer.id}")).expect(200)
     told = read(object, stream.response, "a response")
     expect_same("the kept response to be the last event's", told, read(object, kept.body, "a response"))
+
+
+class _Status(msgspec.Struct):
+    status: str | None = None
+
+
+_STATUSES = {
+    "response.created": ("queued", "in_progress"),
+    "response.queued": ("queued",),
+    "response.in_progress": ("in_progress",),
+    "response.completed": ("completed",),
+    "response.incomplete": ("incomplete", "cancelled"),
+    "response.failed": ("failed",),
+}
+
+
+@chapter.rule
+async def an_event_and_its_response_agree(server: Server) -> None:
+    """The response in an event has the status that the event is named after.
+
+    Source: API reference, streaming events (events.md §2, objects.md §2).
+    """
+    for stream in await streams(server):
+        for event in stream.events:
+            if event.type in _STATUSES:
+                status = read(_Status, event.response, "a response").status
+                wanted = " or ".join(_STATUSES[event.type])
+                told = status in _STATUSES[event.type]
+                expect(told, f"the status in '{event.type}' to be {wanted}", status, at=event.raw)
+
+
+class _Whose(msgspec.Struct):
+    role: str | None = None
+    name: str | None = None
+
+
+@chapter.rule
+async def an_added_item_says_who_it_is(server: Server) -> None:
+    """The role of a message and the name of a call are there when the item is added, and stay.
+
+    Source: Open Responses, order of events (open-responses.md §2).
+    """
+    for stream in await streams(server):
+        added = {event.output_index: event for event, _ in stream.items("output_item.added")}
+        for event, _ in stream.items("output_item.done"):
+            if event.output_index in added:
+                begun = read(_Whose, added[event.output_index].item, "an added item")
+                done = read(_Whose, event.item, "an item that is done")
+                expect_equal("role and name as they are at the end:", done, begun, at=added[event.output_index].raw)
+
+
+class _EmptyPart(msgspec.Struct):
+    type: str
+    text: str | None = None
+    annotations: list[msgspec.Raw] | None = None
+    refusal: str | None = None
+
+
+class _PartEvent(msgspec.Struct):
+    part: msgspec.Raw
+
+
+@chapter.rule
+async def an_added_part_is_empty(server: Server) -> None:
+    """A part is added with its type and with nothing in it: an empty text, no annotations.
+
+    Source: Open Responses, order of events (events.md §4, open-responses.md §2).
+    """
+    for stream in await streams(server):
+        for event in stream.events:
+            if event.kind in ("content_part.added", "reasoning_summary_part.added"):
+                part = read(_EmptyPart, read(_PartEvent, event.raw, "an event").part, "an added part")
+                expect(not (part.text or part.annotations or part.refusal), "an empty part", part, at=event.raw)
+
+
+@chapter.rule
+async def a_part_that_is_done_is_that_of_the_item(server: Server) -> None:
+    """A part that is done is, in every field, the one in the finished item.
+
+    Source: API reference, streaming events (events.md §4).
+    """
+    for stream in await streams(server):
+        items = {event.output_index: event.item for event, _ in stream.items("output_item.done")}
+        for event in stream.events:
+            if event.kind == "content_part.done" and event.output_index in items:
+                parts = read(_Content, items[event.output_index], "an item that is done").content
+                part = read(_Done, event.raw, "an event").part
+                found = dict(enumerate(parts)).get(event.content_index or 0)
+                expect_same("the part of the item to be the one that was done", part, found)
+
+
+class _Done(msgspec.Struct):
+    part: object
+
+
+class _Content(msgspec.Struct):
+    content: list[object] = []
+
+
+async def _cut(server: Server) -> Stream:
+    """A stream that was cut. Raises NotApplicable when it was not."""
+    stream = await server.once(cut_in_events)
+    if stream.answer.status == "completed":
+        raise NotApplicable("the answer was not cut")
+    return stream
+
+
+@chapter.rule
+async def a_cut_stream_ends_incomplete(server: Server) -> None:
+    """A stream that reaches max_output_tokens ends with response.incomplete, which says why.
+
+    Source: API reference, streaming events (events.md §4, semantics.md §11).
+    """
+    stream = await _cut(server)
+    expect_equal("the last event", "response.incomplete", stream.events[-1].type, at=stream.events[-1].raw)
+    details = read(_Incomplete, stream.response, "a response").incomplete_details
+    expect_equal("the reason", "max_output_tokens", details.reason if details else None, at=stream.events[-1].raw)
+
+
+class _Reason(msgspec.Struct):
+    reason: str | None = None
+
+
+class _Incomplete(msgspec.Struct):
+    incomplete_details: _Reason | None = None
+
+
+@chapter.rule
+async def a_cut_stream_keeps_the_grammar(server: Server) -> None:
+    """In a stream that was cut, too, whatever was added is done: parts, items, and what they say adds up.
+
+    Source: API reference, streaming events; Open Responses, item lifecycle (events.md §4).
+    """
+    stream = await server.once(cut_in_events)
+    for rule in (
+        grammar.numbering,
+        grammar.lifecycle,
+        grammar.added_items,
+        grammar.pairing,
+        grammar.bodies,
+        grammar.deltas,
+        grammar.output,
+    ):
+        rule(stream)
+
+
+@chapter.rule
+async def padding_can_be_left_out(server: Server) -> None:
+    """With include_obfuscation false no event is padded.
+
+    Source: API reference, stream_options (events.md §1).
+    """
+    stream = Stream.of(await server.post(input=GREETING, stream=True, stream_options={"include_obfuscation": False}))
+    for event in stream.events:
+        fields = read(dict[str, msgspec.Raw], event.raw, "an event")
+        expect("obfuscation" not in fields, "no obfuscation", event.type, at=event.raw)
+
+
+@chapter.rule
+async def streams_at_once_do_not_mix(server: Server) -> None:
+    """Streams that are told at the same time are each a whole stream, of a response of its own.
+
+    Source: Open Responses compliance suite, which starts all of its tests at once (open-responses.md §9).
+    """
+    replies = await asyncio.gather(*(server.post(input="Say hello to us all.", stream=True) for _ in range(3)))
+    told = [Stream.of(reply) for reply in replies]
+    for stream in told:
+        for rule in (grammar.numbering, grammar.lifecycle, grammar.pairing, grammar.output):
+            rule(stream)
+    expect_distinct("the ids of the responses", [stream.answer.id for stream in told])

@@ -4,6 +4,7 @@ These structs ask for as little as they can: what an answer has to look like is 
 speaks of something else does not stumble over it.
 """
 
+import re
 from typing import TypeVar
 
 import msgspec
@@ -24,6 +25,8 @@ class Part(Struct):
 class Item(Struct):
     type: str | None = None
     id: str | None = None
+    status: str | None = None
+    role: str | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: object = None
@@ -65,6 +68,12 @@ class Tool(Struct):
     name: str | None = None
 
 
+class Why(Struct):
+    """Why a response is incomplete."""
+
+    reason: str | None = None
+
+
 class Answer(Struct):
     """A response object."""
 
@@ -76,6 +85,11 @@ class Answer(Struct):
     metadata: object = None
     tools: list[Tool] | None = None
     usage: Usage | None = None
+    incomplete_details: Why | None = None
+
+    @property
+    def incomplete_reason(self) -> str | None:
+        return self.incomplete_details.reason if self.incomplete_details else None
 
     @property
     def calls(self) -> list[Item]:
@@ -135,21 +149,36 @@ async def create(server: Server, *, optional: tuple[str, ...] = (), **fields: Js
 
 
 def skip_if_refused(reply: Reply, optional: tuple[str, ...]) -> None:
-    """Raises NotApplicable when the reply refuses one of these parameters by its name."""
-    if reply.status == 400 and optional:
-        error = refusal_in(reply)
-        if _names(error.param, *optional):
-            raise NotApplicable(f"the server refuses '{error.param}': {error.message[:120]}")
+    """Raises NotApplicable when the reply refuses one of these parameters by its name.
+
+    That `param` has the name is another rule's to ask for: where there is none, the name may be in what is said.
+    """
+    if reply.status not in (400, 422) or not optional:
+        return
+    error = _error_in(reply)
+    if error.param is not None:
+        named = error.param if _names(error.param, *optional) else None
+    else:
+        named = next((name for name in optional if re.search(rf"\b{name}\b", error.message)), None)
+    if named is not None:
+        raise NotApplicable(f"the server refuses '{named}': {error.message[:120]}")
+
+
+def _error_in(reply: Reply) -> Refusal:
+    try:
+        return msgspec.json.decode(reply.body, type=_Envelope).error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Refusal(reply.body.decode(errors="replace"))
 
 
 def refusal_in(reply: Reply, *statuses: int, param: str | None = None, code: str | None = None) -> Refusal:
     """The error in a reply.
 
     It has one of the statuses, 400 if none is named. With `param` it names that parameter or a place within it, with
-    `code` it carries that code. Raises Broken otherwise.
+    `code` it carries that code. Raises Broken otherwise. What an error looks like is one rule's to say.
     """
     reply.expect(*(statuses or (400,)))
-    error = read(_Envelope, reply.body, "an error").error
+    error = _error_in(reply)
     if param is not None and not _names(error.param, param):
         raise Broken(f"an error whose param is '{param}' or within it", reply.excerpt, at=reply.body)
     if code is not None and error.code != code:

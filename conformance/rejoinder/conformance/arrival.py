@@ -40,6 +40,8 @@ async def arrive(server: Server) -> None:
                 f"there is no {server.url}/responses ({_told(server, reply)}); "
                 "the URL ends with the version of the API, as in http://127.0.0.1:8080/v1"
             )
+    if server.provider is not None:
+        server.provider.check_asked()
 
 
 def _names_the_model(server: Server, reply: Reply) -> bool:

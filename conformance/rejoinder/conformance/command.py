@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from rejoinder.conformance.arrival import arrive
 from rejoinder.conformance.errors import ConformanceError, UnknownRule, UnusableReport
 from rejoinder.conformance.junit import junit
 from rejoinder.conformance.page import page
+from rejoinder.conformance.paired import DIALECTS, MODELS, PORT, Dialect, Provider, base_url
+from rejoinder.conformance.program import Codex
 from rejoinder.conformance.progress import Progress
 from rejoinder.conformance.report import Report, decode
 from rejoinder.conformance.rule import Rule
@@ -48,6 +51,11 @@ examples:
 It sends a few small requests for each rule, one after another, and needs nothing but the server. Nothing depends on
 what the model says. A server that lacks something and says so breaks no rule: that rule does not apply to it.
 
+With --paired the suite is the provider behind the server, so what the server asks for is looked at, too. Before that,
+give the server a provider with this base URL and any key, which is asked for that model when somebody names --model:
+POINTERS
+
+
 exit status: 0, or 1 if --fail-on says so, or 2 if nothing could be judged
 """
 
@@ -70,6 +78,10 @@ class _Judging(argparse.Namespace):
     url: str | None
     model: str | None
     api_key_env: str | None
+    other_api_key_env: str | None
+    codex: Path | None
+    paired: Dialect | None
+    provider_port: int
     only: list[str]
     report: list[Path]
     name: str | None
@@ -91,13 +103,24 @@ def _judge(arguments: Sequence[str], program: str) -> int:
         return 0
     if wanted.url is None or wanted.model is None:
         parser.error(f"expected the URL of a server and --model; `{program} --help` has examples")
-    key = os.environ.get(wanted.api_key_env) if wanted.api_key_env else None
-    if wanted.api_key_env and not key:
-        parser.error(
-            f"--api-key-env: the variable {wanted.api_key_env} is not set; export it, with the key as its value"
-        )
+    key = _key(parser, "--api-key-env", wanted.api_key_env)
+    other_key = _key(parser, "--other-api-key-env", wanted.other_api_key_env)
     begun, started_at = time.monotonic(), datetime.now(UTC)
-    verdicts = asyncio.run(_verdicts(rules, wanted.url, wanted.model, key, wanted))
+    codex = None if wanted.codex is None else Codex(wanted.codex)
+    with ExitStack() as stack:
+        provider = None
+        if wanted.paired is not None:
+            provider = stack.enter_context(Provider.listening(wanted.paired, wanted.provider_port))
+        at = Server.at(
+            wanted.url,
+            wanted.model,
+            key=key,
+            other_key=other_key,
+            timeout=wanted.timeout,
+            codex=codex,
+            provider=provider,
+        )
+        verdicts = asyncio.run(_verdicts(rules, at, quiet=wanted.quiet))
     report = Report.of(
         verdicts,
         url=wanted.url,
@@ -112,10 +135,17 @@ def _judge(arguments: Sequence[str], program: str) -> int:
     return int(any(report.counts[outcome] for outcome in _FAILING[wanted.fail_on]))
 
 
-async def _verdicts(rules: Sequence[Rule], url: str, model: str, key: str | None, wanted: _Judging) -> list[Verdict]:
+def _key(parser: argparse.ArgumentParser, option: str, variable: str | None) -> str | None:
+    key = os.environ.get(variable) if variable else None
+    if variable and not key:
+        parser.error(f"{option}: the variable {variable} is not set; export it, with the key as its value")
+    return key
+
+
+async def _verdicts(rules: Sequence[Rule], at: AbstractAsyncContextManager[Server], *, quiet: bool) -> list[Verdict]:
     verdicts: list[Verdict] = []
-    progress = None if wanted.quiet else Progress(sys.stderr, len(rules))
-    async with Server.at(url, model, key=key, timeout=wanted.timeout) as server:
+    progress = None if quiet else Progress(sys.stderr, len(rules))
+    async with at as server:
         await arrive(server)
         # One after the other: a small model on a small machine is not to be hurried.
         for rule in rules:
@@ -132,7 +162,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         prog=program,
         usage=_USAGE,
         description="Judge a server that speaks OpenAI's Responses API: which rules it keeps, which it breaks and how.",
-        epilog=_EXAMPLES,
+        epilog=_EXAMPLES.replace("POINTERS", "\n".join(map(_pointer, DIALECTS))),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -140,6 +170,24 @@ def _parser(program: str) -> argparse.ArgumentParser:
     add("url", nargs="?", type=_url, metavar="URL", help="where the API is, with its version: http://127.0.0.1:8080/v1")
     add("--model", metavar="NAME", help="a model that answers there")
     add("--api-key-env", metavar="VAR", help="the environment variable that holds the API key; without it none is sent")
+    add(
+        "--other-api-key-env",
+        metavar="VAR",
+        help="the variable that holds the key of somebody else, who is not to see what belongs to the first",
+    )
+    add(
+        "--codex",
+        type=_program,
+        metavar="PATH",
+        help="the Codex program, to be run once against the server; the model may run commands that change nothing",
+    )
+    add(
+        "--paired",
+        choices=DIALECTS,
+        metavar="DIALECT",
+        help=f"be the provider behind the server, and speak one of {', '.join(DIALECTS)} (see below)",
+    )
+    add("--provider-port", type=int, default=PORT, metavar="PORT", help="where (default: %(default)s)")
     add(
         "--only",
         action="append",
@@ -168,6 +216,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _pointer(dialect: Dialect) -> str:
+    return f"  --paired {dialect:<10} {base_url(dialect):<30} {MODELS[dialect]}"
+
+
 class _Comparing(argparse.Namespace):
     files: list[Path]
     report: Path | None
@@ -194,6 +246,13 @@ def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"expected http://… or https://…, with the version at its end, got {text!r}")
     return text
+
+
+def _program(text: str) -> Path:
+    found = shutil.which(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected a program, got {text!r}")
+    return Path(found).absolute()
 
 
 def _file(*suffixes: str) -> Callable[[str], Path]:

@@ -13,6 +13,9 @@ DONE = "[DONE]"
 _LINES = re.compile(r"\r\n|\n|\r")
 
 
+_ENDS = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One event. `lines` are its lines as they came; `data` is None when there was no data line."""
@@ -34,6 +37,12 @@ def frames(body: bytes) -> list[Frame]:
             found.append(_frame(lines))
             lines = []
     return found
+
+
+def whole_frames(body: bytes) -> tuple[bytes, int]:
+    """The part of a body up to the end of its last whole frame, and how many frames that are."""
+    ends = [end.end() for end in _ENDS.finditer(body)]
+    return body[: ends[-1] if ends else 0], len(ends)
 
 
 def _frame(lines: Sequence[str]) -> Frame:

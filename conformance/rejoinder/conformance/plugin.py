@@ -16,9 +16,13 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rejoinder.conformance.paired import Provider
     from rejoinder.conformance.rule import Rule
     from rejoinder.conformance.server import Server
     from rejoinder.conformance.verdict import Verdict
+
+
+_DIALECTS = ("chat", "anthropic", "gemini", "responses")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,6 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--rejoinder-url", metavar="URL", help="judge the server there; the URL ends with the version of the API")
     add("--rejoinder-model", metavar="NAME", help="a model that answers there")
     add("--rejoinder-api-key-env", metavar="VAR", help="the environment variable that holds the API key")
+    add("--rejoinder-other-api-key-env", metavar="VAR", help="the variable that holds the key of somebody else")
+    add("--rejoinder-paired", choices=_DIALECTS, metavar="DIALECT", help="be the provider behind it, and speak this")
+    add("--rejoinder-provider-port", type=int, default=9099, metavar="PORT", help="where (default: 9099)")
+    add("--rejoinder-codex", metavar="PATH", help="the Codex program, to be run once against it")
     add(
         "--rejoinder-only",
         action="append",
@@ -69,13 +77,16 @@ class Court:
     def __init__(self, config: pytest.Config) -> None:
         self._url = str(config.getoption("rejoinder_url"))
         self._timeout = float(config.getoption("rejoinder_timeout"))
-        model, variable = config.getoption("rejoinder_model"), config.getoption("rejoinder_api_key_env")
+        model = config.getoption("rejoinder_model")
         if not model:
             raise pytest.UsageError("--rejoinder-url: expected --rejoinder-model, too")
         self._model = str(model)
-        self._key = os.environ.get(variable) if variable else None
-        if variable and not self._key:
-            raise pytest.UsageError(f"--rejoinder-api-key-env: the variable {variable} is not set")
+        self._key = _key(config, "--rejoinder-api-key-env")
+        self._other_key = _key(config, "--rejoinder-other-api-key-env")
+        codex = config.getoption("rejoinder_codex")
+        self._codex = None if codex is None else Path(codex).absolute()
+        self._paired = config.getoption("rejoinder_paired")
+        self._port = int(config.getoption("rejoinder_provider_port"))
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._server: Server | None = None
@@ -86,22 +97,48 @@ class Court:
     async def _judged(self, rule: "Rule") -> "Verdict":
         from rejoinder.conformance.arrival import arrive
         from rejoinder.conformance.errors import Unreachable
+        from rejoinder.conformance.program import Codex
         from rejoinder.conformance.server import Server
         from rejoinder.conformance.verdict import judge
 
         if self._server is None:
-            self._server = await self._stack.enter_async_context(
-                Server.at(self._url, self._model, key=self._key, timeout=self._timeout)
-            )
             try:
+                provider = self._provider()
+                self._server = await self._stack.enter_async_context(
+                    Server.at(
+                        self._url,
+                        self._model,
+                        key=self._key,
+                        other_key=self._other_key,
+                        timeout=self._timeout,
+                        provider=provider,
+                        codex=None if self._codex is None else Codex(self._codex),
+                    )
+                )
                 await arrive(self._server)
             except Unreachable as error:
                 pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         return await judge(rule, self._server)
 
+    def _provider(self) -> "Provider | None":
+        from rejoinder.conformance.paired import DIALECTS, Provider
+
+        for dialect in DIALECTS:
+            if dialect == self._paired:
+                return self._stack.enter_context(Provider.listening(dialect, self._port))
+        return None
+
     def close(self) -> None:
         with self._runner as runner:
             runner.run(self._stack.aclose())
+
+
+def _key(config: pytest.Config, option: str) -> str | None:
+    variable = config.getoption(option)
+    key = os.environ.get(variable) if variable else None
+    if variable and not key:
+        raise pytest.UsageError(f"{option}: the variable {variable} is not set")
+    return key
 
 
 class ChapterNode(pytest.Collector):

@@ -53,6 +53,10 @@ class Chapter:
 
     def needing(self, *needs: Need) -> Callable[[Check], Check]:
         """The same for a rule that does not apply to servers which lack one of these."""
+        return self.needing_only(*self._needs, *needs)
+
+    def needing_only(self, *needs: Need) -> Callable[[Check], Check]:
+        """The same for a rule that does not need what its chapter does: it is the one that says that this works."""
 
         def ruled(check: Check) -> Check:
             sentence, _, source = (inspect.getdoc(check) or "").partition("\n\nSource: ")
@@ -64,7 +68,7 @@ class Chapter:
                     self,
                     _one_line(sentence),
                     _one_line(source).rstrip("."),
-                    (*self._needs, *needs),
+                    needs,
                     check,
                 )
             )

@@ -1,5 +1,8 @@
 """Answers that many rules look at. Ask for them with `server.once`."""
 
+import base64
+import struct
+import zlib
 from contextlib import suppress
 
 from rejoinder.conformance.answer import answer_in, skip_if_refused
@@ -9,8 +12,18 @@ from rejoinder.conformance.stream import Stream
 
 GREETING = "Say hello."
 
+_LONG = "Count from one to two hundred, in words."
+
 UNKNOWN = "resp_" + "0" * 32
 """The id of a response that is nowhere."""
+
+
+def unlike(id: str) -> str:
+    """An id of the same form that is nobody's, for those who look at the form first."""
+    return id[:-6] + "".join("1" if letter == "0" else "0" for letter in id[-6:])
+
+
+UNKNOWN_CONVERSATION = "conv_" + "0" * 32
 
 CLOCK: Json = {
     "type": "function",
@@ -37,6 +50,30 @@ async def plain(server: Server) -> Reply:
 async def streamed(server: Server) -> Stream:
     """A greeting, answered in events."""
     return Stream.of(await server.post(input=GREETING, stream=True))
+
+
+async def begun(server: Server) -> Reply:
+    """Whatever a greeting in the background is answered with at once."""
+    return await server.post(input=GREETING, background=True)
+
+
+async def begun_in_events(server: Server) -> Reply:
+    """Whatever a greeting in the background is answered with when its events are asked for."""
+    return await server.post(input=GREETING, background=True, stream=True)
+
+
+LIMIT = 16
+"""The fewest tokens an answer may be limited to."""
+
+
+async def cut(server: Server) -> Reply:
+    """A long answer with a short limit, in one piece."""
+    return (await server.post(input=_LONG, max_output_tokens=LIMIT)).expect(200)
+
+
+async def cut_in_events(server: Server) -> Stream:
+    """A long answer with a short limit, in events."""
+    return Stream.of(await server.post(input=_LONG, max_output_tokens=LIMIT, stream=True))
 
 
 async def called(server: Server) -> Reply:
@@ -68,3 +105,18 @@ async def streams(server: Server) -> list[Stream]:
     with suppress(NotApplicable):
         found.append(await server.once(called_in_events))
     return found
+
+
+def _png() -> str:
+    """A red square of 16 by 16 pixels, as a data URL."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + b"\xff\0\0" * 16) * 16
+    header = struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0)
+    image = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+PICTURE = _png()

@@ -31,7 +31,7 @@ class _Conversation(Struct):
 
 class _InputDetails(Struct):
     cached_tokens: _Count
-    cache_write_tokens: _Count
+    cache_write_tokens: _Count | UnsetType = UNSET  # OpenAI has it in every answer, Open Responses does not know it
 
 
 class _OutputDetails(Struct):
@@ -241,6 +241,10 @@ def nulls(raw: Raw) -> Iterator[str]:
         yield from _nulls(fields, str(fields["type"]))
 
 
+_NULLABLE = ("phase", "caller", "encrypted_content")
+"""OpenAI may say null in these, though Open Responses may not (objects.md §6, open-responses.md §4.1)."""
+
+
 def _nulls(value: object, at: str) -> Iterator[str]:
     match value:
         case None:
@@ -250,4 +254,5 @@ def _nulls(value: object, at: str) -> Iterator[str]:
                 yield from _nulls(inner, f"{at}[{index}]")
         case dict():
             for key, inner in value.items():
-                yield from _nulls(inner, f"{at}.{key}")
+                if key not in _NULLABLE:
+                    yield from _nulls(inner, f"{at}.{key}")

@@ -5,16 +5,30 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from rejoinder.conformance import (
+    about_background,
+    about_codex,
+    about_compaction,
+    about_connections,
+    about_conversations,
+    about_counting,
     about_create,
     about_errors,
+    about_faults,
+    about_fidelity,
     about_formats,
     about_images,
+    about_isolation,
+    about_lanes,
     about_lineage,
     about_lists,
     about_objects,
+    about_prompts,
+    about_reasoning,
+    about_steering,
     about_storage,
     about_streams,
     about_tools,
+    about_websocket,
 )
 from rejoinder.conformance.errors import UnknownRule
 from rejoinder.conformance.rule import Chapter, Rule
@@ -26,10 +40,24 @@ CHAPTERS: Sequence[Chapter] = [
     about_lineage.chapter,
     about_tools.chapter,
     about_formats.chapter,
+    about_reasoning.chapter,
     about_images.chapter,
     about_errors.chapter,
     about_lists.chapter,
     about_storage.chapter,
+    about_background.chapter,
+    about_conversations.chapter,
+    about_compaction.chapter,
+    about_counting.chapter,
+    about_isolation.chapter,
+    about_fidelity.chapter,
+    about_prompts.chapter,
+    about_faults.chapter,
+    about_websocket.chapter,
+    about_connections.chapter,
+    about_lanes.chapter,
+    about_steering.chapter,
+    about_codex.chapter,
 ]
 
 RULES: Sequence[Rule] = [rule for chapter in CHAPTERS for rule in chapter]
