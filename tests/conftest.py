@@ -1,8 +1,10 @@
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 # Left to itself, structlog draws every traceback with `rich` where another tool has brought that along: a second each.
 structlog.configure(
@@ -11,6 +13,12 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+# CI says the same of the same commit. Who looks for new cases says how many, and has them at random.
+settings.register_profile("repeatable", derandomize=True)
+if "REJOINDER_CASES" not in os.environ:
+    settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,9 @@
 """The store against plain dicts: continue, fork, finish, converse, delete, expire, reopen, in any order
-(reliability.md F17, F18)."""
+(reliability.md F17, F18). `REJOINDER_CASES` says how many cases are played."""
 
 import asyncio
 import math
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine
@@ -29,6 +30,7 @@ Name = tuple[str, str]
 """An owner and an id."""
 
 OWNERS = ("o", "p")
+CASES = int(os.environ.get("REJOINDER_CASES", "40"))
 DAY = 86400
 TTL = 30 * DAY
 
@@ -415,6 +417,6 @@ def same(left: Record, right: Record) -> bool:
 
 
 TestHistories = pytest.mark.slow(Histories.TestCase)
-TestHistories.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestHistories.settings = settings(max_examples=CASES, stateful_step_count=30, deadline=None)
 TestHistoriesOnDisk = pytest.mark.slow(HistoriesOnDisk.TestCase)
-TestHistoriesOnDisk.settings = settings(max_examples=4, stateful_step_count=25, deadline=None)
+TestHistoriesOnDisk.settings = settings(max_examples=CASES // 10, stateful_step_count=25, deadline=None)
