@@ -66,6 +66,12 @@ async def verdicts(
     return found
 
 
+async def judged(rules: Iterable[Rule], fault: Fault, *, refuses: str | None = None) -> tuple[set[str], set[str]]:
+    """What of these rules is broken and what does not apply."""
+    found = await verdicts(LittleServer(fault, key=KEY, refuses=refuses), key=KEY, rules=list(rules))
+    return ids("broken", found), ids("not_applicable", found)
+
+
 class Watched(Server):
     """A little server as the judge sees it, and over what it was spoken to."""
 

@@ -106,3 +106,8 @@ def unnamed(it: Exchange) -> bool:
     """Whether it is a mere greeting, in no lane and with no settings that matter."""
     names = {"stream_id", "instructions", "tools", "client_metadata", "stream", "background", "generate"}
     return it.body.get("input") == "Say hello." and not names & {name for name in it.body if it.body[name]}
+
+
+def a_gap(it: Exchange) -> None:
+    for event in it.events[3:]:
+        event["sequence_number"] += 1

@@ -7,7 +7,7 @@ from rejoinder.conformance.about_codex import chapter
 from rejoinder.conformance.program import Ran
 from rejoinder.conformance.server import Server
 from rejoinder.conformance.verdict import Verdict, judge
-from tests.conformance.judging import KEY, Mutants, broken, every, ids, refusing, verdicts
+from tests.conformance.judging import Mutants, broken, every, judged, refusing
 from tests.conformance.little_program import CACHE_KEY
 from tests.conformance.little_server import MODEL, Exchange, Fault, Json, LittleServer, Refused
 from tests.conformance.little_session import URL, reaching
@@ -256,14 +256,8 @@ async def test_a_mutant_breaks_its_rules_alone(fault: Fault, breaks: set[str]) -
     assert await broken(fault) == breaks
 
 
-async def judged(fault: Fault, *, refuses: str | None = None) -> tuple[set[str], set[str]]:
-    """What is broken and what does not apply."""
-    found = await verdicts(LittleServer(fault, key=KEY, refuses=refuses), key=KEY, rules=list(chapter))
-    return ids("broken", found), ids("not_applicable", found)
-
-
 async def test_a_server_without_tools_is_not_asked_for_their_kinds() -> None:
-    found, lacking = await judged(Fault(), refuses="tools")
+    found, lacking = await judged(chapter, Fault(), refuses="tools")
     assert found == set()
     assert lacking == {
         "codex.tools-may-be-an-empty-list",
@@ -285,7 +279,7 @@ async def test_a_server_without_tools_is_not_asked_for_their_kinds() -> None:
 
 async def test_a_server_may_know_no_items_but_its_own() -> None:
     named = {"agent_message", "configuration_update", "additional_tools", "compaction_trigger"}
-    _, lacking = await judged(refusing(lambda it: named & {*kinds(it)}, "input[1]"))
+    _, lacking = await judged(chapter, refusing(lambda it: named & {*kinds(it)}, "input[1]"))
     assert lacking == {
         "codex.a-history-may-have-words-of-other-agents",
         "codex.a-history-may-have-updates-of-settings",
@@ -304,7 +298,7 @@ async def test_what_the_model_does_not_do_is_not_asked_of_it() -> None:
         if "tool_choice" in it.body:
             it.body["tool_choice"] = "auto"
 
-    assert await judged(Fault(asked=asked, told=told)) == (
+    assert await judged(chapter, Fault(asked=asked, told=told)) == (
         set(),
         {
             "codex.reasoning-comes-back-with-nulls",
@@ -324,7 +318,7 @@ async def test_a_server_without_zstd_and_a_catalogue_breaks_nothing() -> None:
         if it.path == "/models":
             it.told.pop("models")
 
-    assert await judged(Fault(asked=asked, told=told)) == (
+    assert await judged(chapter, Fault(asked=asked, told=told)) == (
         set(),
         {"codex.a-compressed-request-is-read", "codex.a-catalogue-has-whole-entries"},
     )
@@ -335,7 +329,7 @@ async def test_calls_of_a_turn_are_answered_with_outputs_alone() -> None:
         if whole(it) and it.body.get("generate") is not False and "function_call_output" not in kinds(it):
             it.body["tool_choice"] = "required"
 
-    assert await judged(Fault(heard=heard)) == (set(), set())
+    assert await judged(chapter, Fault(heard=heard)) == (set(), set())
 
 
 async def test_an_interrupt_may_be_an_error_or_the_end_of_the_connection() -> None:
@@ -343,13 +337,13 @@ async def test_an_interrupt_may_be_an_error_or_the_end_of_the_connection() -> No
         if it.body.get("type") == "response.interrupt":
             raise Refused("no such type", "type")
 
-    assert await judged(Fault(heard=strange)) == (set(), set())
+    assert await judged(chapter, Fault(heard=strange)) == (set(), set())
 
     def closing(it: Exchange) -> None:
         if it.body.get("type") == "response.interrupt":
             it.events = [None]
 
-    assert await judged(Fault(heard=strange, said=closing)) == (set(), {"codex.an-interrupt-leaves-an-end"})
+    assert await judged(chapter, Fault(heard=strange, said=closing)) == (set(), {"codex.an-interrupt-leaves-an-end"})
 
 
 async def verdict_on(name: str, fault: Fault, **program: Ran) -> Verdict:

@@ -1,6 +1,6 @@
 from rejoinder.conformance.about_connections import chapter
-from tests.conformance.judging import KEY, Mutants, broken, every, ids, verdicts
-from tests.conformance.little_server import Exchange, Fault, Json, LittleServer, Refused
+from tests.conformance.judging import Mutants, broken, every, judged
+from tests.conformance.little_server import Exchange, Fault, Json, Refused
 from tests.conformance.spoken import connections, deaf, errors, hearing, responses, saying, tokens, unnamed
 
 NOT_FOUND = "previous_response_not_found"
@@ -346,14 +346,8 @@ async def test_a_mutant_breaks_its_rules_alone(fault: Fault, breaks: set[str]) -
     assert await broken(fault) == breaks
 
 
-async def judged(fault: Fault, *, refuses: str | None = None) -> tuple[set[str], set[str]]:
-    """What is broken and what does not apply."""
-    found = await verdicts(LittleServer(fault, key=KEY, refuses=refuses), key=KEY, rules=list(chapter))
-    return ids("broken", found), ids("not_applicable", found)
-
-
 async def test_who_counts_no_tokens_is_not_asked_what_the_model_saw() -> None:
-    assert await judged(saying(lambda it: True, tokens(0))) == (
+    assert await judged(chapter, saying(lambda it: True, tokens(0))) == (
         set(),
         {
             "connections.the-whole-lineage-is-remembered",
@@ -368,14 +362,14 @@ async def test_who_has_no_tools_or_makes_no_calls_is_not_asked_to_go_on() -> Non
     rule = "connections.outputs-continue-a-call-over-a-socket"
     settings = "connections.settings-hold-for-one-request-of-a-connection"
     compaction = "connections.a-compacted-history-begins-a-chain"
-    assert await judged(Fault(), refuses="tools") == (set(), {rule, settings, compaction})
+    assert await judged(chapter, Fault(), refuses="tools") == (set(), {rule, settings, compaction})
     calmly = hearing(lambda it: "tool_choice" in it.body, lambda it: it.body.update(tool_choice="none"))
-    assert await judged(calmly) == (set(), {rule})
+    assert await judged(chapter, calmly) == (set(), {rule})
 
 
 async def test_an_answer_that_was_not_cut_says_nothing() -> None:
     shorter = hearing(lambda it: "max_output_tokens" in it.body, lambda it: it.body.update(input="Say hello."))
-    assert await judged(shorter) == (set(), {"connections.an-incomplete-response-can-be-continued"})
+    assert await judged(chapter, shorter) == (set(), {"connections.an-incomplete-response-can-be-continued"})
 
 
 async def test_an_older_response_may_be_remembered() -> None:
@@ -385,4 +379,4 @@ async def test_an_older_response_may_be_remembered() -> None:
         if made.is_older(it, stored=False):
             it.local[previous(it)] = made.kept[previous(it)]
 
-    assert await judged(Fault(heard=heard, said=made.note)) == (set(), set())
+    assert await judged(chapter, Fault(heard=heard, said=made.note)) == (set(), set())

@@ -1,11 +1,12 @@
 import time
 
 from rejoinder.conformance.about_lanes import chapter
-from tests.conformance.judging import KEY, Mutants, broken, every, ids, verdicts
-from tests.conformance.little_server import Exchange, Fault, Json, LittleServer, Refused
+from tests.conformance.judging import Mutants, broken, every, judged
+from tests.conformance.little_server import Exchange, Fault, Json, Refused
 from tests.conformance.spoken import (
     Change,
     Meant,
+    a_gap,
     connections,
     deaf,
     errors,
@@ -100,11 +101,6 @@ def in_one_lane(*, slowly: bool) -> Fault:
         time.sleep(0.05 if slowly else 0)
 
     return Fault(heard=hearing(is_one, named("one")).heard, said=saying(is_one, wait).said)
-
-
-def a_gap(it: Exchange) -> None:
-    for event in it.events[3:]:
-        event["sequence_number"] += 1
 
 
 def spoiled() -> Fault:
@@ -232,15 +228,9 @@ async def test_a_mutant_breaks_its_rules_alone(fault: Fault, breaks: set[str]) -
     assert await broken(fault) == breaks
 
 
-async def judged(fault: Fault) -> tuple[set[str], set[str]]:
-    """What is broken and what does not apply."""
-    found = await verdicts(LittleServer(fault, key=KEY), key=KEY, rules=list(chapter))
-    return ids("broken", found), ids("not_applicable", found)
-
-
 async def test_who_answers_at_once_cannot_be_seen_to_wait() -> None:
-    assert await judged(in_one_lane(slowly=False)) == (set(), {"lanes.lanes-do-not-wait-for-each-other"})
+    assert await judged(chapter, in_one_lane(slowly=False)) == (set(), {"lanes.lanes-do-not-wait-for-each-other"})
 
 
 async def test_who_counts_no_tokens_is_not_asked_what_the_model_saw() -> None:
-    assert await judged(saying(lambda it: True, tokens(0))) == (set(), {"lanes.a-lane-is-no-conversation"})
+    assert await judged(chapter, saying(lambda it: True, tokens(0))) == (set(), {"lanes.a-lane-is-no-conversation"})

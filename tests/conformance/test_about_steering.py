@@ -4,8 +4,8 @@ import pytest
 
 from rejoinder.conformance.about_steering import chapter
 from rejoinder.conformance.samples import UNKNOWN
-from tests.conformance.judging import KEY, Mutants, broken, every, ids, verdicts
-from tests.conformance.little_server import Exchange, Fault, Json, LittleServer
+from tests.conformance.judging import Mutants, broken, every, judged
+from tests.conformance.little_server import Exchange, Fault, Json
 from tests.conformance.spoken import Change, connections, deaf, hearing, responses, saying
 
 WORDS = "Stop there, and say hello."
@@ -167,12 +167,6 @@ WAITING = {
 }
 
 
-async def judged(fault: Fault, *, refuses: str | None = None) -> tuple[set[str], set[str]]:
-    """What is broken and what does not apply."""
-    found = await verdicts(LittleServer(fault, key=KEY, refuses=refuses), key=KEY, rules=list(chapter))
-    return ids("broken", found), ids("not_applicable", found)
-
-
 def never(it: Exchange) -> None:
     """It is known, and not supported."""
     given = {"input": it.body["input"], "previous_response_id": it.body["previous_response_id"]}
@@ -183,18 +177,18 @@ def never(it: Exchange) -> None:
 async def test_who_does_not_support_steering_says_so() -> None:
     codes = ("response_not_found", "response_already_completed", "invalid_input", "")
     nowhere = "steering.a-response-that-is-nowhere-cannot-be-steered"
-    assert await judged(steers(*codes, change=never)) == (set(), CAUGHT | WAITING | {nowhere})
+    assert await judged(chapter, steers(*codes, change=never)) == (set(), CAUGHT | WAITING | {nowhere})
 
 
 async def test_a_response_that_is_over_too_soon_breaks_nothing() -> None:
     fault = hearing(lambda it: "lowly" in str(it.body.get("input")), lambda it: it.body.update(input="Say hello."))
-    assert await judged(fault) == (set(), CAUGHT | WAITING)
+    assert await judged(chapter, fault) == (set(), CAUGHT | WAITING)
 
 
 async def test_without_tools_or_calls_nothing_has_to_wait() -> None:
-    assert await judged(Fault(), refuses="tools") == (set(), WAITING)
+    assert await judged(chapter, Fault(), refuses="tools") == (set(), WAITING)
     calmly = hearing(lambda it: "tool_choice" in it.body, lambda it: it.body.update(tool_choice="none"))
-    assert await judged(calmly) == (set(), WAITING)
+    assert await judged(chapter, calmly) == (set(), WAITING)
 
 
 async def test_nothing_waits_for_a_call_that_was_cut() -> None:
@@ -202,12 +196,12 @@ async def test_nothing_waits_for_a_call_that_was_cut() -> None:
         it.events[-1]["type"] = "response.incomplete"
 
     fault = saying(lambda it: "tool_choice" in it.body and it.made, cut)
-    assert await judged(fault) == (set(), WAITING)
+    assert await judged(chapter, fault) == (set(), WAITING)
 
 
 async def test_who_does_not_know_it_lacks_it() -> None:
     fault = deaf(lambda it: it.body.get("type") == "response.steer")
-    assert await judged(fault) == (set(), {rule.id for rule in chapter})
+    assert await judged(chapter, fault) == (set(), {rule.id for rule in chapter})
 
 
 async def test_an_error_is_no_answer_to_words_that_come_in_time() -> None:
@@ -215,7 +209,7 @@ async def test_an_error_is_no_answer_to_words_that_come_in_time() -> None:
         if it.method == "STEER" and it.events[0]["type"] == "response.steer.accepted":
             it.events = [{"type": "error", "status": 400, "error": {"code": "oh", "message": "oh"}}]
 
-    found, _ = await judged(Fault(said=said))
+    found, _ = await judged(chapter, Fault(said=said))
     assert found == CAUGHT | WAITING
 
 
@@ -228,9 +222,9 @@ def completed(it: Exchange) -> None:
 
 
 async def test_a_steered_response_may_end_as_ever() -> None:
-    assert await judged(saying(lambda it: True, completed)) == (set(), set())
+    assert await judged(chapter, saying(lambda it: True, completed)) == (set(), set())
 
 
 @pytest.mark.parametrize("mark", ["[DONE]", '{"note": 1}'])
 async def test_marks_between_turns_are_overlooked(mark: str) -> None:
-    assert await judged(saying(lambda it: True, lambda it: it.events.append(mark))) == (set(), set())
+    assert await judged(chapter, saying(lambda it: True, lambda it: it.events.append(mark))) == (set(), set())

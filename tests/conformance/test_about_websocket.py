@@ -9,6 +9,7 @@ from tests.conformance.judging import KEY, Mutants, broken, every, ids, verdicts
 from tests.conformance.little_server import MODEL, Exchange, Fault, Json, LittleServer, Refused
 from tests.conformance.little_session import URL, reaching
 from tests.conformance.spoken import (
+    a_gap,
     called,
     connections,
     deaf,
@@ -58,11 +59,6 @@ def done(place: int) -> Fault:
         it.events.insert(place if place >= 0 else len(it.events), "[DONE]")
 
     return saying(lambda it: "stream_id" not in it.body, change)
-
-
-def a_gap(it: Exchange) -> None:
-    for event in it.events[3:]:
-        event["sequence_number"] += 1
 
 
 def counting_on() -> Fault:

@@ -11,18 +11,6 @@ from tests.conformance.little_server import Json
 
 Rule = Callable[[Stream], None]
 
-RULES: list[Rule] = [
-    grammar.fields,
-    grammar.numbering,
-    grammar.lifecycle,
-    grammar.beginnings,
-    grammar.added_items,
-    grammar.pairing,
-    grammar.bodies,
-    grammar.deltas,
-    grammar.output,
-]
-
 
 def greeting() -> list[Json]:
     """A reasoning item (2 to 7) and a message (8 to 16), then the end."""
@@ -97,7 +85,7 @@ def with_extensions() -> list[Json]:
     return [{**event, "sequence_number": number} for number, event in enumerate(events, 1)]
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", grammar.ALL)
 @pytest.mark.parametrize(
     "events",
     [

@@ -80,20 +80,7 @@ def responses() -> dict[str, bytes]:
     return plain | {name: bytes(stream.response) for name, stream in streams().items()}
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        grammar.fields,
-        grammar.numbering,
-        grammar.lifecycle,
-        grammar.beginnings,
-        grammar.added_items,
-        grammar.pairing,
-        grammar.bodies,
-        grammar.deltas,
-        grammar.output,
-    ],
-)
+@pytest.mark.parametrize("rule", grammar.ALL)
 def test_streams_of_openai_keep_the_grammar(rule: Callable[[Stream], None]) -> None:
     assert len(streams()) > 10
     for name, stream in streams().items():

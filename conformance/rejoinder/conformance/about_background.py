@@ -248,17 +248,7 @@ async def a_background_stream_keeps_the_grammar(server: Server) -> None:
     Source: Guide, Background mode; guide, Streaming responses (events.md §4, §7).
     """
     stream = await server.once(_streamed)
-    for rule in (
-        grammar.numbering,
-        grammar.fields,
-        grammar.lifecycle,
-        grammar.beginnings,
-        grammar.added_items,
-        grammar.pairing,
-        grammar.bodies,
-        grammar.deltas,
-        grammar.output,
-    ):
+    for rule in grammar.ALL:
         rule(stream)
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from rejoinder.conformance.answer import Answer, answer_in, create, usage_of
+from rejoinder.conformance.answer import Answer, answer_in, create, input_tokens_of
 from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.expectation import expect, expect_equal
 from rejoinder.conformance.need import COMPACTION, STORE, WARM_UP, WEBSOCKET
@@ -31,13 +31,6 @@ async def _continued(talk: Talk, before: Answer, **fields: Json) -> Answer:
     return await _said(talk, previous_response_id=before.id, **fields)
 
 
-def _tokens(answer: Answer) -> int:
-    tokens = usage_of(answer).input_tokens
-    if tokens == 0:
-        raise NotApplicable("the server counts no input tokens")
-    return tokens
-
-
 @chapter.rule
 async def a_response_can_be_continued_without_a_store(server: Server) -> None:
     """The next request of a connection may name the response before, also where that is not stored, and so may every
@@ -60,10 +53,10 @@ async def the_whole_lineage_is_remembered(server: Server) -> None:
     Source: Guide, WebSocket mode, on the lineage in memory (websocket.md §5).
     """
     async with talking(server) as talk:
-        alone = _tokens(await _said(talk))
+        alone = input_tokens_of(await _said(talk))
         child = await _continued(talk, await _said(talk, input=f"Answer in one sentence. {_LONG}"))
         grandchild = await _continued(talk, child)
-        for tokens in (_tokens(child), _tokens(grandchild)):
+        for tokens in (input_tokens_of(child), input_tokens_of(grandchild)):
             # 400 words were said at the beginning, and no tokenizer makes fewer tokens than half of that.
             expect(tokens >= alone + 200, f"at least {alone + 200} input tokens after a long beginning", tokens)
 
@@ -75,11 +68,11 @@ async def nothing_is_remembered_unless_it_is_named(server: Server) -> None:
     Source: Guide, WebSocket mode: lineage comes from previous_response_id alone (websocket.md §4, §8).
     """
     async with talking(server) as talk:
-        alone = _tokens(await _said(talk))
+        alone = input_tokens_of(await _said(talk))
         await _said(talk, input=f"Answer in one sentence. {_LONG}")
         for answer in (await _said(talk), await _said(talk, previous_response_id=None)):
             expect_equal("previous_response_id", None, answer.previous_response_id)
-            expect(_tokens(answer) < alone + 200, f"about {alone} input tokens", _tokens(answer))
+            expect(input_tokens_of(answer) < alone + 200, f"about {alone} input tokens", input_tokens_of(answer))
 
 
 @chapter.rule
@@ -104,10 +97,10 @@ async def an_older_response_is_continued_or_refused(server: Server) -> None:
     """
     async with talking(server) as talk:
         old = await _said(talk, input=f"Answer in one sentence. {_LONG}")
-        alone = _tokens(await _said(talk))
+        alone = input_tokens_of(await _said(talk))
         turn = await talk.ask(input=GREETING, store=False, previous_response_id=old.id)
         if turn.reply.status == 200:
-            tokens = _tokens(turn.answer)
+            tokens = input_tokens_of(turn.answer)
             expect(tokens >= alone + 200, f"at least {alone + 200} input tokens after a long beginning", tokens)
         else:
             turn.refusal(code=_NOT_FOUND)
@@ -339,8 +332,8 @@ async def the_model_sees_what_was_warmed_up(server: Server) -> None:
     Source: Guide, WebSocket mode, warm-up (websocket.md §2).
     """
     async with talking(server) as talk:
-        alone = _tokens(await _said(talk))
-        after = _tokens(await _continued(talk, (await _warmed(talk)).answer))
+        alone = input_tokens_of(await _said(talk))
+        after = input_tokens_of(await _continued(talk, (await _warmed(talk)).answer))
         expect(after >= alone + 200, f"at least {alone + 200} input tokens after a long warm-up", after)
 
 

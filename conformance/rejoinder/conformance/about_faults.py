@@ -49,7 +49,7 @@ async def _asked(server: Server, step: Step[Asked], *, stream: bool = False) -> 
 async def a_refused_request_is_refused(server: Server) -> None:
     """When the provider calls a request wrong, unknown or too large, the client hears an error of its own: 400 to 499.
 
-    Source: http.md and the providers' lists of errors (reliability.md §5, F4, mapping.md §6).
+    Source: the providers' lists of errors (reliability.md §5, F4, mapping.md §6).
     """
     statuses = {400: (400,), 404: (400, 404), 413: (400, 413)}
     for status, accepted in statuses.items():
@@ -102,7 +102,7 @@ async def too_long_a_context_is_called_that(server: Server) -> None:
 async def a_refused_key_is_no_fault_of_the_clients(server: Server) -> None:
     """When the provider does not take the server's key, the client hears 500 or above: its own key is good.
 
-    Source: http.md and the providers' lists of errors (reliability.md §5, F4, mapping.md §6).
+    Source: the providers' lists of errors (reliability.md §5, F4, mapping.md §6).
     """
     for status in (401, 403):
         reply = await _asked(server, HttpError(status, "You may not do this."))
@@ -130,7 +130,7 @@ async def a_secret_is_not_passed_on(server: Server) -> None:
 async def the_key_is_told_nobody(server: Server) -> None:
     """The key that the server has for its provider is in nothing that a client gets, not when the provider tells it.
 
-    Source: reliability.md and the providers' advice (reliability.md §6, S1, S11).
+    Source: the providers' advice (reliability.md §6, S1, S11).
     """
     assert server.provider is not None
     async with playing(server, answer(text("Well."))):
@@ -150,7 +150,7 @@ async def the_key_is_told_nobody(server: Server) -> None:
 async def a_failure_stays_a_failure(server: Server) -> None:
     """When the provider fails, the client hears a status of 500 or above, which says that it may try again.
 
-    Source: http.md and the providers' lists of errors (reliability.md §5, F4, mapping.md §6).
+    Source: the providers' lists of errors (reliability.md §5, F4, mapping.md §6).
     """
     for status in (500, 503):
         reply = await _asked(server, HttpError(status, "Something is wrong."))
@@ -332,7 +332,7 @@ async def _left(scene: Scene) -> bool:
 async def who_leaves_a_stream_ends_it(server: Server) -> None:
     """When the client hangs up in the middle of a stream, the provider's answer is ended within two seconds.
 
-    Source: reliability.md; observed of OpenAI, whose generation ends (reliability.md §5, F1, §1).
+    Source: observed of OpenAI, whose generation ends (reliability.md §5, F1, §1).
     """
     async with playing(server, answer(text("Half a", " sentence."), trouble=Trouble("stall", 2))) as scene:
         async with server.listening(input="Hello.", stream=True) as incoming:
@@ -344,7 +344,7 @@ async def who_leaves_a_stream_ends_it(server: Server) -> None:
 async def who_leaves_without_an_answer_ends_it(server: Server) -> None:
     """When the client hangs up while it waits for an answer in one piece, the provider's is ended within two seconds.
 
-    Source: reliability.md; money is spent for nobody otherwise (reliability.md §5, F2, §1).
+    Source: no text says it; money is spent for nobody otherwise (reliability.md §5, F2, §1).
     """
     async with playing(server, silence()) as scene:
         waiting = asyncio.create_task(server.post(input="Hello."))
@@ -361,7 +361,7 @@ async def who_leaves_without_an_answer_ends_it(server: Server) -> None:
 async def the_next_answer_is_as_good_as_ever(server: Server) -> None:
     """After a failure of the provider the next request is answered as if nothing had been.
 
-    Source: reliability.md (reliability.md §5, F4, F5).
+    Source: no text says it; a failure is the provider's (reliability.md §5, F4, F5).
     """
     await _asked(server, HttpError(500, "Something is wrong."))
     await _asked(server, _HALF, stream=True)
@@ -378,7 +378,7 @@ _PIECE = "x" * 2**16
 async def who_does_not_read_holds_the_provider_up(server: Server) -> None:
     """When the client stops reading, the server stops reading what the provider says, and does not pile it up.
 
-    Source: reliability.md; memory is no place for what nobody reads (reliability.md §5, F24, §1).
+    Source: no text says it; memory is no place for what nobody reads (reliability.md §5, F24, §1).
     """
     pieces = _FLOOD * 2**20 // len(_PIECE)
     async with playing(server, answer(text(*[_PIECE] * pieces))) as scene:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rejoinder.conformance import grammar
-from rejoinder.conformance.answer import Answer, usage_of
+from rejoinder.conformance.answer import Answer, input_tokens_of
 from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.expectation import expect, expect_distinct, expect_equal
 from rejoinder.conformance.need import LANES, WEBSOCKET
@@ -304,18 +304,11 @@ async def a_lane_is_no_conversation(server: Server) -> None:
     Source: Guide, WebSocket mode: stream_id is routing alone (websocket.md §4).
     """
     async with talking(server) as talk:
-        alone = _tokens(await _said(talk, "a"))
+        alone = input_tokens_of(await _said(talk, "a"))
         await _said(talk, "b", input=f"Answer in one sentence. {_LONG}")
         after = await _said(talk, "b")
         expect_equal("previous_response_id", None, after.previous_response_id)
-        expect(_tokens(after) < alone + 200, f"about {alone} input tokens", _tokens(after))
-
-
-def _tokens(answer: Answer) -> int:
-    tokens = usage_of(answer).input_tokens
-    if tokens == 0:
-        raise NotApplicable("the server counts no input tokens")
-    return tokens
+        expect(input_tokens_of(after) < alone + 200, f"about {alone} input tokens", input_tokens_of(after))
 
 
 @chapter.rule

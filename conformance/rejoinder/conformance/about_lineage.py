@@ -2,7 +2,7 @@
 
 import msgspec
 
-from rejoinder.conformance.answer import Answer, Page, answer_in, create, read, refusal_in, usage_of
+from rejoinder.conformance.answer import Answer, Page, answer_in, create, input_tokens_of, read, refusal_in, usage_of
 from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.expectation import expect, expect_distinct, expect_equal, expect_same
 from rejoinder.conformance.need import DELETION, INPUT_ITEMS, RETRIEVAL, STORE
@@ -25,14 +25,6 @@ async def _child(server: Server) -> Answer:
     return await create(server, input=GREETING, previous_response_id=parent.id)
 
 
-def _tokens(answer: Answer) -> int:
-    """The tokens that went in. Raises NotApplicable where they are not counted."""
-    tokens = usage_of(answer).input_tokens
-    if tokens == 0:
-        raise NotApplicable("the server counts no input tokens")
-    return tokens
-
-
 @chapter.rule
 async def a_response_continues_another(server: Server) -> None:
     """A request may name a previous response, and its own response names it too.
@@ -51,8 +43,8 @@ async def the_model_sees_what_was_said_before(server: Server) -> None:
 
     Source: Guide, Conversation state (semantics.md §1).
     """
-    alone = _tokens(answer_in(await server.once(plain)))
-    child = _tokens(await server.once(_child))
+    alone = input_tokens_of(answer_in(await server.once(plain)))
+    child = input_tokens_of(await server.once(_child))
     # The parent's input has 400 words, and no tokenizer makes fewer tokens than half of that.
     expect(child >= alone + 200, f"at least {alone + 200} input tokens after a long beginning", child)
 
@@ -65,7 +57,7 @@ async def a_chain_remembers_its_beginning(server: Server) -> None:
     """
     child = await server.once(_child)
     grandchild = await create(server, input=GREETING, previous_response_id=child.id)
-    before, after = _tokens(child), _tokens(grandchild)
+    before, after = input_tokens_of(child), input_tokens_of(grandchild)
     expect(after > before, f"more input tokens than the {before} of the response before", after)
 
 
@@ -121,9 +113,9 @@ async def instructions_leave_the_context(server: Server) -> None:
     """
     parent = await create(server, input=GREETING, instructions=f"Answer in one sentence. {_LONG}")
     child = await create(server, input=GREETING, previous_response_id=parent.id)
-    after = _tokens(child)
+    after = input_tokens_of(child)
     # With the instructions it would be all that the parent took and gave, and a little more; they are at least 200.
-    most = _tokens(parent) + usage_of(parent).output_tokens - 100
+    most = input_tokens_of(parent) + usage_of(parent).output_tokens - 100
     expect(after < most, f"fewer than {most} input tokens without the instructions", after)
 
 
@@ -237,9 +229,9 @@ async def siblings_do_not_see_each_other(server: Server) -> None:
     Source: Guide, Conversation state (semantics.md §1, Branching).
     """
     parent = await create(server, input="Say one word.")
-    first = _tokens(await create(server, input=GREETING, previous_response_id=parent.id))
+    first = input_tokens_of(await create(server, input=GREETING, previous_response_id=parent.id))
     await create(server, input=f"Answer in one sentence. {_LONG}", previous_response_id=parent.id)
-    second = _tokens(await create(server, input=GREETING, previous_response_id=parent.id))
+    second = input_tokens_of(await create(server, input=GREETING, previous_response_id=parent.id))
     # The other one had 400 words more, and no tokenizer makes fewer tokens than half of that.
     expect(second < first + 200, f"about {first} input tokens, as without the one between", second)
 

@@ -138,6 +138,14 @@ def usage_of(answer: Answer) -> Usage:
     return answer.usage
 
 
+def input_tokens_of(answer: Answer) -> int:
+    """The tokens that went in. Raises NotApplicable where they are not counted."""
+    tokens = usage_of(answer).input_tokens
+    if tokens == 0:
+        raise NotApplicable("the server counts no input tokens")
+    return tokens
+
+
 async def create(server: Server, *, optional: tuple[str, ...] = (), **fields: Json) -> Answer:
     """The answer to a create call.
 

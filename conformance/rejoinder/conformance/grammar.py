@@ -4,6 +4,7 @@ Every function takes a whole stream and raises Broken at the first event that br
 """
 
 import re
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -257,3 +258,17 @@ _SEALED = "encrypted_content"
 
 class _Output(Struct):
     output: list[_Fields]
+
+
+ALL: Sequence[Callable[[Stream], None]] = (
+    fields,
+    numbering,
+    lifecycle,
+    beginnings,
+    added_items,
+    pairing,
+    bodies,
+    deltas,
+    output,
+)
+"""What holds of every stream of a response."""
