@@ -9,7 +9,6 @@ import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
 
 import msgspec
 import structlog
@@ -82,13 +81,13 @@ class ResponsesSocket:
         socket = Socket(self._services, self._pulse, scope, send)
         expiry = asyncio.get_running_loop().call_later(settings.websocket_lifetime, socket.expire)
         try:
-            for number in count(1):
-                if (message := await receive())["type"] == "websocket.disconnect":
-                    break
+            heard = 0
+            while (message := await receive())["type"] != "websocket.disconnect":
                 await socket.hear(message)
+                heard += 1
                 # Thousands of small ones may have come together, and nothing here need wait for anything. One at a time
                 # would make the last of them wait for as many turns of every lane.
-                if number % AT_A_STRETCH == 0:
+                if heard % AT_A_STRETCH == 0:
                     await asyncio.sleep(0)
         except Exception as error:
             # The last frame of the connection: a fault of ours ends it, and nothing else.
