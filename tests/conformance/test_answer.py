@@ -93,6 +93,32 @@ def test_a_refusal_by_name_skips_the_case() -> None:
         skip_if_refused(refusal("tools[0]"), ("tool_choice", "tools"))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": {"message": "no such thing as \'tools\' here"}}',
+        b'{"error": {"message": "wrong: tools={}"}}',
+        b'{"error": {"message": "1 error\\ntools.2\\n Input tag \'namespace\' is none of \'function\'"}}',
+    ],
+)
+def test_a_name_may_be_in_what_is_said(body: bytes) -> None:
+    with pytest.raises(NotApplicable, match="the server refuses 'tools': "):
+        skip_if_refused(Reply(422, {}, [body]), ("tools",))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": {"message": "your tools are in no good state"}}',
+        b"{\"error\": {\"message\": \"wrong at ['body', 'input']: not one of 'message', 'tools'\"}}",
+        b'{"error": {"message": "no \'tools\'", "param": "input"}}',
+        b"\xff",
+    ],
+)
+def test_a_word_that_is_only_used_names_nothing(body: bytes) -> None:
+    skip_if_refused(Reply(400, {}, [body]), ("tools",))
+
+
 @pytest.mark.parametrize("reply", [refusal("input"), refusal("tools", status=500), Reply(200, {}, [])])
 def test_anything_else_skips_nothing(reply: Reply) -> None:
     skip_if_refused(reply, ("tools",))

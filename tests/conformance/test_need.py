@@ -220,7 +220,7 @@ async def test_a_background_stream_may_be_refused() -> None:
             raise Refused("'stream' and 'background' do not go together")
 
     assert await lacking(BACKGROUND_STREAM, Fault(asked=refuse)) == (
-        "the server refuses 'background': 'stream' and 'background' do not go together"
+        "the server refuses 'stream': 'stream' and 'background' do not go together"
     )
 
 

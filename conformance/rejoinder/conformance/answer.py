@@ -159,17 +159,60 @@ async def create(server: Server, *, optional: tuple[str, ...] = (), **fields: Js
 def skip_if_refused(reply: Reply, optional: tuple[str, ...]) -> None:
     """Raises NotApplicable when the reply refuses one of these parameters by its name.
 
-    That `param` has the name is another rule's to ask for: where there is none, the name may be in what is said.
+    That `param` has the name is another rule's to ask for: where there is none, it may be the first that is named in
+    what is said. A word that is only used there names nothing.
     """
     if reply.status not in (400, 422) or not optional:
         return
     error = _error_in(reply)
-    if error.param is not None:
-        named = error.param if _names(error.param, *optional) else None
-    else:
-        named = next((name for name in optional if re.search(rf"\b{name}\b", error.message)), None)
-    if named is not None:
+    named = error.param if error.param is not None else _first_named(error.message)
+    if _names(named, *optional):
         raise NotApplicable(f"the server refuses '{named}': {error.message[:120]}")
+
+
+_NAMED = re.compile(r"""['"`](\w+)['"`]|\b(\w+)(?=[=.\[])""")
+_PARAMETERS = frozenset(
+    [
+        "background",
+        "context_management",
+        "conversation",
+        "include",
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "model",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "prompt",
+        "prompt_cache_key",
+        "reasoning",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "text",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "truncation",
+        "user",
+        "generate",
+        "stream_id",
+        "starting_after",
+    ]
+)
+"""Of a create call, and what only a socket or a stream that is followed has beside them."""
+
+
+def _first_named(message: str) -> str | None:
+    """The parameter that is named first: in quotes, or with a value or a place within it."""
+    names = (quoted or followed for quoted, followed in _NAMED.findall(message))
+    return next((name for name in names if name in _PARAMETERS), None)
 
 
 def _error_in(reply: Reply) -> Refusal:
