@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rejoinder.conformance.paired import DIALECTS, MODELS, Dialect, base_url
+from rejoinder.conformance.dialects import DIALECTS, Dialect
+from rejoinder.conformance.paired import MODELS, base_url
 from tests.conformance.rejoined import KEY, OTHER_KEY, THEIR_KEY, VENDORS
 from tests.live import LiveUpstream, free_port, running
 

@@ -10,7 +10,8 @@ from typing import Literal
 import tomlkit
 
 from rejoinder.conformance.arrival import arrive
-from rejoinder.conformance.paired import MODELS, Dialect, Provider
+from rejoinder.conformance.dialects import Dialect
+from rejoinder.conformance.paired import MODELS, Provider
 from rejoinder.conformance.server import Server
 from rejoinder.conformance.suite import RULES
 from rejoinder.conformance.verdict import judge

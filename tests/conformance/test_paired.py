@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rejoinder.conformance import paired
+from rejoinder.conformance.dialects import DIALECTS, Dialect
 from rejoinder.conformance.errors import Broken, NoAnswer, NotApplicable, Unreachable
 from rejoinder.conformance.expectation import expect
-from rejoinder.conformance.paired import DIALECTS, Dialect, Provider, base_url, dialect_of, guide, only_in, playing
+from rejoinder.conformance.paired import Provider, base_url, dialect_of, guide, only_in, playing
 from rejoinder.conformance.server import Server
 from rejoinder.conformance.upstreams.asking import ask
 from rejoinder.conformance.upstreams.script import answer, silence, text

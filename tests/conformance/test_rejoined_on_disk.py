@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rejoinder.conformance.paired import DIALECTS, Dialect
+from rejoinder.conformance.dialects import DIALECTS, Dialect
 from tests.conformance.rejoined import check_every_rule
 
 

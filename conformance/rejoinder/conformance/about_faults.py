@@ -7,10 +7,11 @@ from contextlib import suppress
 import msgspec
 
 from rejoinder.conformance.answer import answer_in, create, read, refusal_in
+from rejoinder.conformance.dialects import Dialect
 from rejoinder.conformance.errors import NotApplicable
 from rejoinder.conformance.expectation import expect, expect_equal
 from rejoinder.conformance.need import PAIRED, RETRIEVAL, STORE
-from rejoinder.conformance.paired import Dialect, Scene, dialect_of, only_in, playing, soon
+from rejoinder.conformance.paired import Scene, dialect_of, only_in, playing, soon
 from rejoinder.conformance.rule import Chapter
 from rejoinder.conformance.server import Json, Reply, Server
 from rejoinder.conformance.stream import Stream

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from rejoinder.conformance.answer import Answer, answer_in, create, skip_if_refused, usage_of
+from rejoinder.conformance.dialects import Dialect
 from rejoinder.conformance.expectation import expect, expect_distinct, expect_equal
 from rejoinder.conformance.need import PAIRED, STORE
-from rejoinder.conformance.paired import Cue, Dialect, dialect_of, only_in, playing
+from rejoinder.conformance.paired import Cue, dialect_of, only_in, playing
 from rejoinder.conformance.rule import Chapter
 from rejoinder.conformance.samples import TOOLS
 from rejoinder.conformance.server import Json, Server

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rejoinder.conformance.arrival import arrive
+from rejoinder.conformance.dialects import DIALECTS, PORT, Dialect
 from rejoinder.conformance.errors import ConformanceError, UnknownRule, UnusableReport
 from rejoinder.conformance.junit import junit
 from rejoinder.conformance.page import page
-from rejoinder.conformance.paired import DIALECTS, MODELS, PORT, Dialect, Provider, base_url
+from rejoinder.conformance.paired import MODELS, Provider, base_url
 from rejoinder.conformance.program import Codex
 from rejoinder.conformance.progress import Progress
 from rejoinder.conformance.report import Report, decode

@@ -11,11 +11,12 @@ It is strict: a history that the real provider would refuse is refused, and that
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 
+from rejoinder.conformance.dialects import PORT, Dialect
 from rejoinder.conformance.errors import Broken, NoAnswer, NotApplicable, Unreachable
 from rejoinder.conformance.server import Server
 from rejoinder.conformance.transcript import Exchange
@@ -30,10 +31,6 @@ from rejoinder.conformance.upstreams.script import Asked, Step
 from rejoinder.conformance.upstreams.seen import Seen
 from rejoinder.conformance.upstreams.sent import SentRequest
 from rejoinder.conformance.upstreams.strictness import OPENAI_FIELDS, REASONING_FIELDS, Strictness
-
-Dialect = Literal["chat", "anthropic", "gemini", "responses"]
-DIALECTS: Sequence[Dialect] = get_args(Dialect)
-PORT = 9099
 
 Upstream: TypeAlias = ChatUpstream | AnthropicUpstream | GeminiUpstream | ResponsesUpstream
 

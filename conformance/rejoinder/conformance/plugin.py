@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rejoinder.conformance.dialects import DIALECTS, PORT, Dialect
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from rejoinder.conformance.verdict import Verdict
 
 
-_DIALECTS = ("chat", "anthropic", "gemini", "responses")
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("rejoinder", "rules of the Responses API")
     add = group.addoption
@@ -32,8 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--rejoinder-model", metavar="NAME", help="a model that answers there")
     add("--rejoinder-api-key-env", metavar="VAR", help="the environment variable that holds the API key")
     add("--rejoinder-other-api-key-env", metavar="VAR", help="the variable that holds the key of somebody else")
-    add("--rejoinder-paired", choices=_DIALECTS, metavar="DIALECT", help="be the provider behind it, and speak this")
-    add("--rejoinder-provider-port", type=int, default=9099, metavar="PORT", help="where (default: 9099)")
+    add("--rejoinder-paired", choices=DIALECTS, metavar="DIALECT", help="be the provider behind it, and speak this")
+    add("--rejoinder-provider-port", type=int, default=PORT, metavar="PORT", help="where (default: %(default)s)")
     add("--rejoinder-codex", metavar="PATH", help="the Codex program, to be run once against it")
     add(
         "--rejoinder-only",
@@ -85,7 +84,7 @@ class Court:
         self._other_key = _key(config, "--rejoinder-other-api-key-env")
         codex = config.getoption("rejoinder_codex")
         self._codex = None if codex is None else Path(codex).absolute()
-        self._paired = config.getoption("rejoinder_paired")
+        self._paired: Dialect | None = config.getoption("rejoinder_paired")
         self._port = int(config.getoption("rejoinder_provider_port"))
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
@@ -121,12 +120,11 @@ class Court:
         return await judge(rule, self._server)
 
     def _provider(self) -> "Provider | None":
-        from rejoinder.conformance.paired import DIALECTS, Provider
+        from rejoinder.conformance.paired import Provider
 
-        for dialect in DIALECTS:
-            if dialect == self._paired:
-                return self._stack.enter_context(Provider.listening(dialect, self._port))
-        return None
+        if self._paired is None:
+            return None
+        return self._stack.enter_context(Provider.listening(self._paired, self._port))
 
     def close(self) -> None:
         with self._runner as runner:
