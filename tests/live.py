@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
@@ -198,6 +198,21 @@ def _environment(upstreams: Sequence[LiveUpstream], *, covered: bool) -> dict[st
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port nobody listens on, and nobody is given before the test listens there itself, however long that takes.
+
+    The system gives no port below 32768 to who asks for any, and each worker of pytest has a thousand of its own.
+    """
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError("this process has had a thousand ports; let what needs fewer choose any (port 0)")
+
+
+def _ports_of(worker: int) -> Iterator[int]:
+    first = 20_000 + worker % 12 * 1_000
+    # Two runs of the tests at once begin at two places.
+    start = os.getpid() % 1_000
+    return (first + (start + step) % 1_000 for step in range(1_000))
+
+
+_ports = _ports_of(int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))

@@ -1,6 +1,7 @@
 import http.client
 import json
 import os
+import socket
 import sys
 import tomllib
 from contextlib import closing
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import LiveServer, LiveUpstream, running
+from tests import live
+from tests.live import LiveServer, LiveUpstream, free_port, running
 
 STAND_IN = """
 import json, os, signal, sys, tomllib
@@ -156,3 +158,18 @@ def test_a_test_that_fails_leaves_no_process_behind(tmp_path: Path, command: lis
     with pytest.raises(LookupError):
         fail()
     assert gone(pids[0])
+
+
+def test_a_port_is_not_of_those_the_system_gives_to_who_asks_for_any() -> None:
+    ports = {free_port() for _ in range(3)}
+    assert len(ports) == 3
+    assert all(20_000 <= port < 32_000 for port in ports)
+
+
+def test_a_port_where_somebody_listens_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, free = free_port(), free_port()
+    monkeypatch.setattr(live, "_ports", iter([taken, free]))
+    with socket.create_server(("127.0.0.1", taken)):
+        assert free_port() == free
+    with pytest.raises(RuntimeError, match="had a thousand ports"):
+        free_port()

@@ -1,4 +1,3 @@
-import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -130,9 +129,7 @@ def test_rules_can_be_listed_without_a_server(capsys: Captured) -> None:
 
 
 def test_nobody_to_judge_ends_with_2(capsys: Captured) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert main([f"http://127.0.0.1:{port}/v1", "--model", MODEL]) == 2
+    assert main([f"http://127.0.0.1:{free_port()}/v1", "--model", MODEL]) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("python -m rejoinder.conformance: POST http://127.0.0.1:")

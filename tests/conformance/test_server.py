@@ -1,5 +1,4 @@
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -10,6 +9,7 @@ from rejoinder.conformance.errors import Broken, NoAnswer, NotApplicable, Upgrad
 from rejoinder.conformance.paired import Provider
 from rejoinder.conformance.program import Ran
 from rejoinder.conformance.server import Reply, Server
+from tests.live import free_port
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -178,9 +178,7 @@ async def test_an_answer_that_breaks_off_breaks_the_rule() -> None:
 
 
 async def test_nobody_there_breaks_the_rule() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    async with Server.at(f"http://127.0.0.1:{port}/v1", "little", key=None, timeout=5) as server:
+    async with Server.at(f"http://127.0.0.1:{free_port()}/v1", "little", key=None, timeout=5) as server:
         with pytest.raises(NoAnswer, match="got ClientConnectorError"):
             await server.get("/models")
 

@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from rejoinder.conformance.upstreams.chat import ChatUpstream
 from rejoinder.conformance.upstreams.script import Step, answer, silence, text
 from rejoinder.conformance.upstreams.sent import SentChat
-from tests.live import LiveServer, LiveUpstream, running
+from tests.live import LiveServer, LiveUpstream, free_port, running
 from tests.server.client import CODEX, ask, create, get, hang_up, idle, posted, received, resident, streaming
 from tests.server.impatient import IMPATIENT
 
@@ -106,11 +106,9 @@ def server(provider: ChatUpstream, tmp_path_factory: pytest.TempPathFactory) -> 
     """A server whose deadlines are too long to matter here."""
     directory = tmp_path_factory.mktemp("faults")
     liar = Landing(self_signed(directory))
-    closed = Landing()
-    closed.close()
     upstreams = [
         LiveUpstream(provider.base_url, key=UPSTREAM_SECRET),
-        LiveUpstream(f"http://127.0.0.1:{closed.port}/v1", name="closed", models=["closed"]),
+        LiveUpstream(f"http://127.0.0.1:{free_port()}/v1", name="closed", models=["closed"]),
         LiveUpstream(f"https://127.0.0.1:{liar.port}/v1", name="liar", models=["liar"]),
     ]
     with running(directory, upstreams=upstreams) as server:

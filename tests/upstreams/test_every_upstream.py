@@ -27,6 +27,7 @@ from rejoinder.conformance.upstreams.script import (
     text,
     thought,
 )
+from tests.live import free_port
 
 Upstream: TypeAlias = ChatUpstream | AnthropicUpstream | GeminiUpstream | ResponsesUpstream
 
@@ -239,10 +240,9 @@ def test_pieces_are_paced(protocol: Protocol) -> None:
 
 
 def test_a_port_can_be_named_and_taken(protocol: Protocol) -> None:
-    with protocol.opened() as first:
-        with pytest.raises(OSError, match="in use"), protocol.opened(port=first.port):
-            pass
-        port = first.port
+    port = free_port()
+    with protocol.opened(port=port), pytest.raises(OSError, match="in use"), protocol.opened(port=port):
+        pass
     with protocol.opened([answer(text("a"))], port=port) as second:
         assert second.base_url == f"http://127.0.0.1:{port}{second.root}"
         assert protocol.ask(second).status == 200
