@@ -41,6 +41,13 @@ class Brief(WebSocketProtocol):
     SLOWEST = 200
 
 
+class Hasty(Brief):
+    """Its turn is over after every few bytes."""
+
+    STRETCH = -1
+    PIECE = 24
+
+
 class Running:
     """A server in a thread. `app` may be exchanged between connections; what it `noted` can be waited for."""
 
@@ -249,9 +256,9 @@ def read_refusal(connection: socket.socket) -> Told:
     return Told(int(lines[0].split()[1]), error, 0)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with serving() as running:
+@pytest.fixture(scope="module", params=[Brief, Hasty])
+def server(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with serving(request.param) as running:
         yield running
 
 
@@ -342,22 +349,79 @@ def test_frames_before_the_handshake_are_a_mistake(running: Running) -> None:
 
 
 def test_fragments_are_kept_as_the_bytes_they_are(running: Running) -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    until(lambda: running.connections == 0)
+    running.app = stays
+    with running.open() as connection:
         [protocol] = running.server.server_state.connections
         assert isinstance(protocol, WebSocketProtocol)
-        await receive()
-        await send({"type": "websocket.accept"})
-        await receive()
-        await send({"type": "websocket.send", "text": f"{len(protocol.frames)}"})
-        running.note(fragments=len(protocol.frames))
-        await last_words(receive)
+        connection.sendall(frame(TEXT, b"a", final=False) + frame(0, b"", final=False) * 1_000 + frame(PING, b""))
+        assert read_frame(connection) == (PONG, b"")
+        assert len(protocol.frames) == 1
 
-    until(lambda: running.connections == 0)
-    running.app = app
-    with running.open() as connection:
-        connection.sendall(frame(TEXT, b"whole") + frame(TEXT, b"a", final=False) + frame(0, b"", final=False) * 1_000)
-        assert read_frame(connection) == (TEXT, b"1")
-    assert running.next()["fragments"] == 1
+
+# A client that sends much at once
+
+
+MUCH = {
+    "empty fragments": (frame(TEXT, b"a", final=False) + frame(0, b"", final=False) * 9_998 + frame(0, b"b"), ["ab"]),
+    "pongs": (frame(PONG, b"") * 10_000, []),
+    "messages": (frame(TEXT, b"a") * 10_000, ["a"] * 10_000),
+}
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize(("data", "texts"), MUCH.values(), ids=MUCH)
+def test_others_have_their_turn_while_much_is_read(
+    data: bytes, texts: list[str], loop: Literal["uvloop", "asyncio"]
+) -> None:
+    with serving(Hasty, loop=loop) as running:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            turns = 0
+
+            async def other() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            await receive()
+            await send({"type": "websocket.accept"})
+            task = asyncio.create_task(other())
+            received = []
+            while (text := (await receive())["text"]) != "end":
+                received.append(text)
+            running.note(turns=turns, texts=received)
+            task.cancel()
+
+        running.app = app
+        with running.open() as connection:
+            connection.sendall(data + frame(TEXT, b"end"))
+            noted = running.next()
+    assert noted["texts"] == texts
+    assert noted["turns"] >= 10_000 * len(frame(PONG, b"")) // Hasty.PIECE
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_what_is_not_parsed_yet_goes_with_its_connection(
+    loop: Literal["uvloop", "asyncio"], caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(Hasty, loop=loop) as running:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await receive()
+            [protocol] = running.server.server_state.connections
+            protocol.transport.abort()
+            running.note(**await last_words(receive))
+
+        running.app = app
+        with running.open() as connection:
+            connection.sendall(frame(TEXT, b"a") * 10 + frame(3, b"a"))
+            assert rest(connection) == b""
+        assert running.next()["type"] == "websocket.disconnect"
+    assert caplog.records == []
 
 
 # What is wrong with them (websocket.md §6, F26)

@@ -4,6 +4,9 @@ uvicorn closes a connection and leaves the rest to the client: its `transport.cl
 and its `send` waits for the same, even with a close frame. Here `_end` is the one way out. From then on `send` raises,
 the application has its `websocket.disconnect`, and the transport has LINGER seconds to get rid of what is left.
 
+uvicorn parses at once what it reads at once, which may be 40,000 frames. Here a connection has STRETCH seconds before
+it is the others' turn, and goes on once its application has taken what there is for it.
+
 A client that sends before the handshake is answered breaks RFC 6455 §4.1 and is refused. uvicorn would read that as
 frames, and would answer a ping among them ahead of its own 101.
 """
@@ -13,10 +16,11 @@ import email.utils
 from collections.abc import Iterable
 from contextlib import suppress
 from http import HTTPStatus
+from time import monotonic
 from typing import Any, ClassVar, cast
 
 import structlog
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -47,6 +51,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     LINGER: ClassVar[float] = 5.0
     """Seconds a connection has left once it is to end. Closing at once could reset it under what is on its way."""
 
+    STRETCH: ClassVar[float] = 0.005
+    """Seconds for which a connection may hold up the others with what it has sent."""
+
+    PIECE: ClassVar[int] = 4096
+    """Bytes that are parsed between two looks at the clock: some hundred of the smallest frames."""
+
     SLOWEST: ClassVar[int] = 1024
     """Bytes a second that prove a client alive which does not answer a ping (reliability.md §4)."""
 
@@ -67,17 +77,52 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._stopping = False
         self._lost = asyncio.Event()
         self._heard = 0
+        self._unread = b""
         self._continued = bytearray()
 
     # The connection
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
-            return
+        self._heard += len(data)
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        # uvloop's own clock stands still while it runs a callback.
+        enough = monotonic() + self.STRETCH
+        for start in range(0, len(data), self.PIECE):
+            if self._deaf:
+                return
+            if start and monotonic() > enough:
+                self._unread = data[start:]
+                self.read_paused = True
+                self.transport.pause_reading()
+                if not self._is_behind():
+                    self.loop.call_soon(self._go_on)
+                return
+            self._parse(data[start : start + self.PIECE])
+
+    def _go_on(self) -> None:
+        data, self._unread = self._unread, b""
+        self._read(data)
+        if not self._unread and not self._is_behind():
+            self._resume()
+
+    def _resume(self) -> None:
+        """Reads on, behind what has been read already."""
+        if self._unread:
+            self.loop.call_soon(self._go_on)
+        elif self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def _is_behind(self) -> bool:
+        """Has the application something to take before there is more for it?"""
+        return not self.disconnected and not self.queue.empty()
+
+    def _parse(self, data: bytes) -> None:
         if self.handshake_initiated and not self.handshake_complete:
             self._refuse(InvalidRequest("A client must not send before its handshake is answered."))
             return
-        self._heard += len(data)
         self.conn.receive_data(data)
         if self.conn.parser_exc is not None:
             self.handle_parser_exception()
@@ -92,6 +137,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unread = b""
         self._lost.set()
 
     def shutdown(self) -> None:
@@ -183,6 +229,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         elif not self.disconnected:
             self._fail(CloseCode.GOING_AWAY if self._stopping else CloseCode.INTERNAL_ERROR)
 
+    async def receive(self) -> ASGIReceiveEvent:
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self._resume()
+        return message
+
     async def send(self, message: ASGISendEvent) -> None:
         if self.disconnected:
             raise ClientDisconnected
@@ -227,8 +279,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.writable.set()
-        self.read_paused = False
-        self.transport.resume_reading()
+        self._resume()
         self._linger()
 
     def _hang_up(self) -> None:
