@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from rejoinder.conformance.upstreams.chat import ChatUpstream
 from rejoinder.conformance.upstreams.script import Step, answer, silence, text
 from rejoinder.conformance.upstreams.sent import SentChat
+from tests import mounts
 from tests.live import LiveServer, LiveUpstream, free_port, running
 from tests.server.client import CODEX, ask, create, get, hang_up, idle, posted, received, resident, streaming
 from tests.server.impatient import IMPATIENT
@@ -217,6 +218,32 @@ def test_a_plain_answer_that_cannot_be_stored_must_not_be_asked_for_again(
         told = received(connection)
     assert (told.status, told.headers["x-should-retry"], told.error.code) == (500, "false", SERVER)
     assert create(own, store=False).status == 200
+
+
+@pytest.mark.skipif(not mounts.POSSIBLE, reason=mounts.WHY_NOT)
+def test_a_full_disk_takes_nothing_new_and_lets_go_of_what_is_deleted(
+    provider: ChatUpstream, upstream: ChatUpstream, tmp_path: Path
+) -> None:
+    upstream.follow(lambda request: answer(text("hello")))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with running(
+        tmp_path,
+        upstreams=[LiveUpstream(provider.base_url, key=UPSTREAM_SECRET)],
+        store=f"disk:{disk / 'store'}",
+        command=mounts.with_disk(disk, 100 * MiB, IMPATIENT),
+    ) as server:
+        kept, unwanted = create(server).response, create(server).response
+        filler = Path(f"/proc/{server.pid}/root{disk}/filler")
+        mounts.fill(filler)
+        wait_for(server, 503)
+        assert create(server).status == 503
+        assert ask(server, "DELETE", f"/v1/responses/{unwanted.id}").status == 200
+        assert get(server, kept.id).response == kept
+        filler.unlink()
+        wait_for(server, 200)
+        assert create(server, previous_response_id=kept.id).status == 200
+        assert get(server, unwanted.id).status == 404
 
 
 def test_a_store_that_is_gone_takes_no_turn_and_pays_nobody(own: LiveServer, upstream: ChatUpstream) -> None:

@@ -14,6 +14,7 @@ import pytest
 from rejoinder.store.backend import Change
 from rejoinder.store.disk import SETTINGS, Disk, DiskBackend
 from rejoinder.store.errors import Conflict, DamagedRecord, StoreError
+from tests import mounts
 
 HERE = Path(__file__).parent
 
@@ -71,7 +72,8 @@ async def test_the_directory_and_its_files_are_for_this_user_alone(directory: Pa
     finally:
         os.umask(before)
     assert mode(directory) == 0o700
-    assert modes == {"cache.db": 0o600, "cache.db-wal": 0o600, "cache.db-shm": 0o600, "lock": 0o600}
+    assert sorted(modes) == ["ballast", "cache.db", "cache.db-shm", "cache.db-wal", "lock"]
+    assert {*modes.values()} == {0o600}
 
 
 @pytest.mark.parametrize("bits", [0o750, 0o704, 0o710, 0o777])
@@ -247,7 +249,7 @@ async def test_a_damaged_page_is_damage_and_not_absence(directory: Path) -> None
 
 async def test_values_stay_in_the_database_whatever_their_size(directory: Path) -> None:
     await filled(directory, a=os.urandom(5_000_000))
-    assert names(directory) == ["cache.db", "lock"]
+    assert names(directory) == ["ballast", "cache.db", "lock"]
 
 
 async def test_a_change_that_cannot_be_written_fails_alone(directory: Path) -> None:
@@ -352,6 +354,7 @@ async def test_a_walk_passes_over_keys_that_are_not_there(directory: Path) -> No
 
 async def test_who_leaves_before_the_writer_comes_is_not_served(directory: Path) -> None:
     async with opened(directory) as backend:
+        await backend.probe()  # the writer waits for something to do
         with by_hand(directory) as database:
             database.execute("BEGIN IMMEDIATE")
             first = asyncio.create_task(backend.commit(Change({"a": b"1"})))
@@ -419,6 +422,18 @@ def test_a_full_disk_reaches_the_one_who_saves_and_passes(directory: Path) -> No
     refused, *_, kept = done.stdout.splitlines()
     assert refused.startswith("refused: cannot write:")
     assert int(kept.removeprefix("kept: ")) > 5
+
+
+@pytest.mark.skipif(not mounts.POSSIBLE, reason=mounts.WHY_NOT)
+def test_what_is_on_a_full_disk_can_be_deleted(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tests.store.deletes_on_a_full_disk", str(tmp_path / "store")]
+    done = subprocess.run(mounts.with_disk(tmp_path, 90 * 2**20, program), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "no room left: cannot write: database or disk is full",
+        "kept: ['resp_2', 'resp_5']",
+        "ballast: 4194304",
+    ]
 
 
 async def test_little_free_space_fails_the_probe(directory: Path) -> None:

@@ -32,7 +32,7 @@ async def test_an_empty_store_holds_nothing(directory: Path) -> None:
     found = await survey(ReadingBackend(directory), now=1)
     assert found.shares == {kind: Share() for kind in KINDS}
     assert (found.owners, found.oldest, found.newest, found.expired) == (0, None, None, 0)
-    assert {*found.files} == {"cache.db", "lock"}
+    assert {*found.files} == {"ballast", "cache.db", "lock"}
 
 
 async def test_every_row_is_counted_as_what_it_is(directory: Path) -> None:
@@ -67,7 +67,7 @@ async def test_every_row_is_counted_as_what_it_is(directory: Path) -> None:
     assert sum(share.bytes for share in found.shares.values()) == sum(sizes)
     assert found.shares["stream pieces"].bytes == sizes[names.index(keys.event(TENANT, "resp_4", 0))]
     assert (found.owners, found.oldest, found.newest, found.expired) == (3, 7, 9, 0)
-    assert {*found.files} == {"cache.db", "cache.db-shm", "cache.db-wal", "lock"}
+    assert {*found.files} == {"ballast", "cache.db", "cache.db-shm", "cache.db-wal", "lock"}
 
 
 async def test_expired_is_what_nobody_put_off(directory: Path) -> None:

@@ -52,6 +52,7 @@ _GROUP = 32  # changes per commit
 _READERS = 4
 _TRIES = 3
 _PROBE = "probe"
+_BALLAST = 4 * 2**20  # bytes
 
 
 class Disk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
@@ -98,6 +99,30 @@ class _Pending:
     outcome: asyncio.Future[None]
 
 
+class _Ballast:
+    """A file whose room is for deletes that meet a full disk: they have to write, too (reliability.md §2)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def take(self) -> None:
+        """Fills the file if it is not full. Where there is no room for all of it, the rest is for the next time."""
+        with contextlib.suppress(OSError), open(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            if os.fstat(file.fileno()).st_size < _BALLAST:
+                file.write(os.urandom(_BALLAST))  # zeros take no room on a file system that compresses
+
+    def gives_way(self, failure: Exception) -> bool:
+        """Has this failed for want of room, and is there some now?"""
+        # Only a full disk is SQLITE_FULL; a used up quota is an error of input and output.
+        if getattr(failure, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+            return False
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        return True
+
+
 class DiskBackend:
     """The directory, its lock, its writer and its readers.
 
@@ -116,7 +141,8 @@ class DiskBackend:
                 _make_private(self.location)
                 lock = _locked(self.location)
                 undo.callback(os.close, lock)
-                self._cache = _opened(self.location, self._database, patience / _TRIES)
+                self._ballast = _Ballast(self.location / "ballast")
+                self._cache = self._opened(patience / _TRIES)
                 self._place = {path: _inode(path) for path in (self._database, self.location / "lock")}
             except (OSError, sqlite3.Error, diskcache.Timeout) as exc:
                 raise StoreError(f"cannot open a store in '{self.location}': {exc}") from exc
@@ -157,6 +183,7 @@ class DiskBackend:
         if free < self._least_free:
             raise StoreError(f"expected {self._least_free} bytes of free space, got {free}")
         await self.commit(Change(puts={_PROBE: b""}))
+        await asyncio.to_thread(self._ballast.take)
 
     async def close(self) -> None:
         # Readers first: the connection that closes last folds the write-ahead log into the database.
@@ -172,6 +199,14 @@ class DiskBackend:
         self._changes.put(None)
         self._writer.join()
         self._unlock.close()
+
+    def _opened(self, timeout: float) -> diskcache.Cache:
+        try:
+            return _opened(self.location, self._database, timeout)
+        except sqlite3.Error as exc:
+            if not self._ballast.gives_way(exc):
+                raise
+        return _opened(self.location, self._database, timeout)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         for pending in self._gathered.pop(loop):
@@ -214,6 +249,7 @@ class DiskBackend:
         return None
 
     def _write_all(self) -> None:
+        self._ballast.take()
         closing = False
         while not closing:
             group, closing = self._waiting()
@@ -246,6 +282,9 @@ class DiskBackend:
             if len(group) > 1:
                 for pending in group:
                     self._write([pending])
+                return
+            if group[0].change.erase and self._ballast.gives_way(exc):
+                self._write(group)
                 return
             outcomes = [_write_failure(exc)]
         else:
@@ -293,6 +332,8 @@ class DiskBackend:
             if any(pending.change.erase for pending in group):
                 self._erase()
         except (OSError, sqlite3.Error, StoreError) as exc:
+            if self._ballast.gives_way(exc):
+                return self._made_sure(group, outcomes)
             return [outcome or _write_failure(exc) for outcome in outcomes]
         return outcomes
 
