@@ -526,10 +526,10 @@ def test_uvicorn_ends_an_idle_connection() -> None:
 def test_an_answered_body_that_drips_on_is_cut() -> None:
     with serving(Limits(header_timeout=0.3)) as running, running.connect() as connection:
         connection.sendall(post("/early", b"x" * 100)[:-99])
-        threading.Thread(target=drip, args=(connection, b"x" * 20)).start()
+        threading.Thread(target=drip, args=(connection, b"x" * 60)).start()
         started = time.monotonic()
         assert rest(connection).endswith(b"early")
-        assert time.monotonic() - started < 0.9
+        assert time.monotonic() - started < 2
 
 
 def test_the_clock_stops_with_the_connection_it_watches() -> None:

@@ -37,7 +37,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Brief(WebSocketProtocol):
-    LINGER = 0.2
+    LINGER = 0.5
     SLOWEST = 200
 
 
@@ -544,15 +544,16 @@ def test_nothing_is_said_in_front_of_bad_utf8_that_follows_a_close_frame(running
         assert rest(connection) == b""
 
 
-def test_nonsense_after_our_close_frame_only_ends_it_sooner(running: Running) -> None:
-    running.app = closes
-    with running.open() as connection:
-        connection.sendall(frame(TEXT, b"close"))
-        assert read_frame(connection) == (CLOSE, b"\x03\xe9bye")
-        started = time.monotonic()
-        connection.sendall(frame(3, b"a"))
-        assert rest(connection) == b""
-        assert time.monotonic() - started < Brief.LINGER / 2
+def test_nonsense_after_our_close_frame_only_ends_it_sooner() -> None:
+    with serving(WebSocketProtocol) as running:
+        running.app = closes
+        with running.open() as connection:
+            connection.sendall(frame(TEXT, b"close"))
+            assert read_frame(connection) == (CLOSE, b"\x03\xe9bye")
+            started = time.monotonic()
+            connection.sendall(frame(3, b"a"))
+            assert rest(connection) == b""
+            assert time.monotonic() - started < WebSocketProtocol.LINGER / 2
 
 
 # The handshake (S9)
@@ -715,9 +716,9 @@ def test_the_application_hears_how_its_client_closed(running: Running) -> None:
 def test_an_unanswered_close_frame_is_no_reason_to_stay(running: Running) -> None:
     running.app = closes
     with running.open() as connection:
+        started = time.monotonic()
         connection.sendall(frame(TEXT, b"close"))
         assert read_frame(connection) == (CLOSE, b"\x03\xe9bye")
-        started = time.monotonic()
         assert rest(connection) == b""
         assert Brief.LINGER / 2 < time.monotonic() - started < PATIENCE / 2
 
@@ -752,7 +753,7 @@ def test_the_answer_to_our_close_frame_is_read_behind_what_nobody_wanted() -> No
                 client.recv(PATIENCE)
         started = time.monotonic()
         until(lambda: running.connections == 0)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < WebSocketProtocol.LINGER / 2
 
 
 def test_a_connection_that_is_over_leaves_no_timer_behind(running: Running) -> None:
@@ -930,7 +931,7 @@ def test_a_client_that_does_not_answer_pings_is_let_go() -> None:
             assert read_frame(connection)[0] == PING
             assert read_frame(connection) == (CLOSE, b"\x03\xf3keepalive ping timeout")
             assert running.next() == {"type": "websocket.disconnect", "code": 1011, "reason": "keepalive ping timeout"}
-            assert 0.25 < time.monotonic() - started < 1
+            assert 0.25 < time.monotonic() - started < PATIENCE / 2
             assert rest(connection) == b""
         # Nobody has to close it.
         with running.open():
@@ -943,18 +944,18 @@ def test_a_missing_pong_does_not_hurry_a_connection_that_is_closing() -> None:
         running.app = closes
         with running.open() as connection:
             assert read_frame(connection)[0] == PING
+            started = time.monotonic()
             connection.sendall(frame(TEXT, b"close"))
             assert read_frame(connection)[0] == CLOSE
-            started = time.monotonic()
             assert rest(connection) == b""
             assert time.monotonic() - started > Brief.LINGER * 0.75
 
 
 def test_a_client_in_the_middle_of_a_message_need_not_answer_pings() -> None:
-    with serving(ping=(0.1, 0.2)) as running, running.open() as connection:
+    with serving(ping=(0.1, 0.5)) as running, running.open() as connection:
         message = frame(TEXT, b"x" * LIMIT)
-        for start in range(0, len(message), 100):
-            connection.sendall(message[start : start + 100])
+        for start in range(0, len(message), 50):
+            connection.sendall(message[start : start + 50])
             time.sleep(0.06)
         assert read_frame(connection)[0] == PING
         assert read_frame(connection) == (TEXT, b"x" * LIMIT)
@@ -974,18 +975,18 @@ def test_nor_must_its_message_drip() -> None:
         started = time.monotonic()
         while not select.select([connection], [], [], 0.03)[0]:
             connection.sendall(b"x")
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < PATIENCE / 2
         assert read_frame(connection)[0] == CLOSE
 
 
 def test_what_was_sent_before_a_ping_is_no_answer_to_it() -> None:
-    with serving(ping=(0.1, 0.4)) as running, running.open() as connection:
+    with serving(ping=(0.1, 1.0)) as running, running.open() as connection:
         connection.sendall(frame(TEXT, b"x" * LIMIT))
         assert read_frame(connection) == (TEXT, b"x" * LIMIT)
         assert read_frame(connection)[0] == PING
         started = time.monotonic()
         assert read_frame(connection)[0] == CLOSE
-        assert time.monotonic() - started < 0.7
+        assert time.monotonic() - started < 1.8
 
 
 def test_nor_one_that_the_application_does_not_listen_to() -> None:
@@ -1065,7 +1066,7 @@ def test_a_connection_that_is_closing_is_closed_when_the_server_stops() -> None:
             started = time.monotonic()
             running.server.should_exit = True
             assert rest(connection) == b""
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < WebSocketProtocol.LINGER / 2
 
 
 def test_a_handshake_that_is_answered_already_is_not_answered_again_when_the_server_stops() -> None:
