@@ -1210,7 +1210,7 @@ STEPS = [
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_is_reported_the_events_keep_the_grammar(data: st.DataObject) -> None:
     reports = data.draw(st.composite(Reports)())
     out = data.draw(st.sampled_from([started, waited]))(reports.out)

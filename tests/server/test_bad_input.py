@@ -838,7 +838,7 @@ SPOILT = st.builds(spoilt, BODY, st.lists(st.integers(0, 20), max_size=6), ANYTH
 def test_no_body_is_an_error_of_the_server(server: LiveServer) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
 
-        @settings(max_examples=250, deadline=None, database=None)
+        @settings(max_examples=250, database=None)
         @given(BODY | SPOILT | ANYTHING)
         def send(body: object) -> None:
             connection.request("POST", "/v1/responses", json.dumps(body).encode())

@@ -333,32 +333,32 @@ async def test_a_server_that_stops_lets_turns_finish_and_says_goodbye(tmp_path: 
 # The endpoint by itself
 
 
-async def endpoint(tmp_path: Path, *messages: Message, extensions: Mapping[str, Json] | None = None) -> list[Message]:
-    """What the endpoint sends to a client that says this and leaves."""
+async def endpoint(tmp_path: Path, message: Message, *, answers: int) -> list[Message]:
+    """What the endpoint sends to a client that says this and leaves after so many answers."""
     sent: list[Message] = []
-    waiting = iter([{"type": "websocket.connect"}, *messages, {"type": "websocket.disconnect", "code": 1000}])
+    enough = asyncio.Event()
+    waiting = iter([{"type": "websocket.connect"}, message])
 
     async def receive() -> Message:
-        await asyncio.sleep(0.05)
-        return next(waiting)
+        if (said := next(waiting, None)) is not None:
+            return said
+        await asyncio.wait_for(enough.wait(), 5)
+        return {"type": "websocket.disconnect", "code": 1000}
 
     async def send(message: Message) -> None:
         sent.append(message)
+        if len(sent) == answers:
+            enough.set()
 
     async with closing(services_in(tmp_path, NOWHERE)) as services:
-        scope: Json = {
-            "type": "websocket",
-            "headers": [],
-            "state": {"owner": "local"},
-            "extensions": extensions or {},
-        }
+        scope: Json = {"type": "websocket", "headers": [], "state": {"owner": "local"}, "extensions": {}}
         await ResponsesSocket(services, Pulse())(scope, receive, send)
     return sent
 
 
 async def test_a_server_without_our_extension_sends_message_by_message(tmp_path: Path) -> None:
     said = {"type": "response.create", "model": "m", "input": "hi", "generate": False}
-    sent = await endpoint(tmp_path, {"type": "websocket.receive", "text": json.dumps(said)})
+    sent = await endpoint(tmp_path, {"type": "websocket.receive", "text": json.dumps(said)}, answers=4)
     assert sent[0] == {"type": "websocket.accept"}
     told = [json.loads(message["text"])["type"] for message in sent[1:]]
     assert told == ["response.created", "response.in_progress", "response.completed"]
@@ -366,6 +366,6 @@ async def test_a_server_without_our_extension_sends_message_by_message(tmp_path:
 
 async def test_a_fault_of_ours_ends_the_connection_and_is_logged(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        sent = await endpoint(tmp_path, {"type": "websocket.receive", "text": 7})
+        sent = await endpoint(tmp_path, {"type": "websocket.receive", "text": 7}, answers=2)
     assert sent[-1] == {"type": "websocket.close", "code": 1011, "reason": "internal error"}
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["a connection ended badly"]

@@ -262,7 +262,7 @@ kinds = st.sampled_from(["response.create"] * 4 + ["response.steer", "response.i
 
 
 @pytest.mark.slow
-@settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=CASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=st.lists(st.tuples(kinds, messages), min_size=1, max_size=5))
 def test_whatever_is_in_a_message_it_gets_one_answer(said: list[tuple[str, Json]]) -> None:
     """Without a socket, and so as often as is wanted."""

@@ -443,7 +443,7 @@ def _item(who: str, text: str) -> Json:
 
 TestConversations: Any = pytest.mark.slow(Conversations.TestCase)
 TestConversations.settings = settings(
-    max_examples=CASES, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=CASES, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

@@ -417,6 +417,6 @@ def same(left: Record, right: Record) -> bool:
 
 
 TestHistories = pytest.mark.slow(Histories.TestCase)
-TestHistories.settings = settings(max_examples=CASES, stateful_step_count=30, deadline=None)
+TestHistories.settings = settings(max_examples=CASES, stateful_step_count=30)
 TestHistoriesOnDisk = pytest.mark.slow(HistoriesOnDisk.TestCase)
-TestHistoriesOnDisk.settings = settings(max_examples=CASES // 10, stateful_step_count=25, deadline=None)
+TestHistoriesOnDisk.settings = settings(max_examples=CASES // 10, stateful_step_count=25)
