@@ -37,7 +37,7 @@ from tests.bridge.recordings import (
 from tests.bridge.replay import assert_failed, broken_off, outputs_for, same_however_cut
 from tests.bridge.rules import Rule, explains
 
-pytestmark = needs_recordings
+pytestmark = [needs_recordings, pytest.mark.recorded]
 
 ANSWERS = [one for one in recordings("chat") if one.status == 200]
 STREAMS = [one for one in ANSWERS if one.is_stream]

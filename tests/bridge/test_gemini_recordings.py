@@ -34,7 +34,7 @@ from tests.bridge.recordings import (
 from tests.bridge.replay import assert_failed, broken_off, outputs_for, prompt_of, same_however_cut
 from tests.bridge.rules import Rule, explains
 
-pytestmark = needs_recordings
+pytestmark = [needs_recordings, pytest.mark.recorded]
 
 LISTS = ("cli-gemini-models-llmg4925",)
 COUNTS = [one for one in recordings("gemini") if method_of(one) == "countTokens"]

@@ -50,7 +50,7 @@ from tests.bridge.responses_replay import (
 from tests.bridge.responses_wording import REWRITES, RULES, as_we_say_it
 from tests.bridge.rules import Rule, explains
 
-pytestmark = needs_recordings
+pytestmark = [needs_recordings, pytest.mark.recorded]
 
 OTHER_CALLS = {
     "compact-messages-pai1705": "/responses/compact is not asked here: its answer holds messages of the user",
