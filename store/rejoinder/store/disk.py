@@ -142,7 +142,7 @@ class DiskBackend:
                 lock = _locked(self.location)
                 undo.callback(os.close, lock)
                 self._ballast = _Ballast(self.location / "ballast")
-                self._cache = self._opened(patience / _TRIES)
+                self._cache = self._open(patience / _TRIES)
                 self._place = {path: _inode(path) for path in (self._database, self.location / "lock")}
             except (OSError, sqlite3.Error, diskcache.Timeout) as exc:
                 raise StoreError(f"cannot open a store in '{self.location}': {exc}") from exc
@@ -200,7 +200,7 @@ class DiskBackend:
         self._writer.join()
         self._unlock.close()
 
-    def _opened(self, timeout: float) -> diskcache.Cache:
+    def _open(self, timeout: float) -> diskcache.Cache:
         try:
             return _opened(self.location, self._database, timeout)
         except sqlite3.Error as exc:
