@@ -54,8 +54,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     STRETCH: ClassVar[float] = 0.005
     """Seconds for which a connection may hold up the others with what it has sent."""
 
-    PIECE: ClassVar[int] = 4096
-    """Bytes that are parsed between two looks at the clock: some hundred of the smallest frames."""
+    PIECE: ClassVar[int] = 1024
+    """Bytes that are parsed between two looks at the clock: up to 170 frames."""
 
     SLOWEST: ClassVar[int] = 1024
     """Bytes a second that prove a client alive which does not answer a ping (reliability.md §4)."""
