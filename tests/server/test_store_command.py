@@ -129,7 +129,7 @@ def test_stats_are_a_table_for_people(tmp_path: Path) -> None:
         "newest response    2023-11-14 22:13:20 UTC",
         "expired            0",
     ]
-    assert re.fullmatch(r"files              ballast 4\.0 MiB, cache\.db [0-9.]+ KiB, lock [0-9] B", lines[-1])
+    assert re.fullmatch(r"files              cache\.db [0-9.]+ KiB, lock [0-9] B", lines[-1])
 
 
 def test_stats_are_an_object_for_programs(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ OWNER = "somebody"
 async def main(directory: Path) -> None:
     filler, ballast = directory.parent / "filler", directory / "ballast"
     store = open_store(f"disk:{directory}")
+    await store.probe()  # a server does when it starts
     for n in range(6):
         await store.save(record_of(n), owner=OWNER)
     fill(filler)
@@ -30,6 +31,7 @@ async def main(directory: Path) -> None:
 
     filler.unlink()
     store = open_store(f"disk:{directory}")
+    await store.probe()
     # So much that the log begins again at its start: then it has room, and the database behind it has none.
     for n in range(6, 200):
         await store.save(record_of(n), owner=OWNER)
@@ -42,6 +44,7 @@ async def main(directory: Path) -> None:
 
     filler.unlink()
     store = open_store(f"disk:{directory}")
+    await store.probe()
     await store.close()
     assert ballast.stat().st_size == 4 * 2**20
     fill(filler)

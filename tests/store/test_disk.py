@@ -68,6 +68,7 @@ async def test_the_directory_and_its_files_are_for_this_user_alone(directory: Pa
     try:
         async with opened(directory) as backend:
             await backend.commit(Change({"a": b"1"}))
+            await backend.probe()
             modes = {name: mode(directory / name) for name in names(directory)}
     finally:
         os.umask(before)
@@ -249,7 +250,7 @@ async def test_a_damaged_page_is_damage_and_not_absence(directory: Path) -> None
 
 async def test_values_stay_in_the_database_whatever_their_size(directory: Path) -> None:
     await filled(directory, a=os.urandom(5_000_000))
-    assert names(directory) == ["ballast", "cache.db", "lock"]
+    assert names(directory) == ["cache.db", "lock"]
 
 
 async def test_a_change_that_cannot_be_written_fails_alone(directory: Path) -> None:

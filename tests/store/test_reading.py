@@ -66,13 +66,13 @@ async def test_a_store_is_read_beside_the_server_that_has_it_open(directory: Pat
 async def test_a_store_that_was_closed_is_read_and_left_as_it_is(directory: Path) -> None:
     await filled(directory, a=b"1")
     before = content(directory)
-    assert sorted(before) == ["ballast", "cache.db", "lock"]
+    assert sorted(before) == ["cache.db", "lock"]
     reading = ReadingBackend(directory)
     assert await reading.get(["a"]) == [b"1"]
     assert await reading.keys("", "\x7f", 9) == ["a"]
     assert await reading.complaints() == []
     assert content(directory) == before
-    assert names(directory) == ["ballast", "cache.db", "lock"]
+    assert names(directory) == ["cache.db", "lock"]
     assert reading.sizes() == {name: len(value) for name, value in before.items()}
 
 

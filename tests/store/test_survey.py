@@ -32,7 +32,7 @@ async def test_an_empty_store_holds_nothing(directory: Path) -> None:
     found = await survey(ReadingBackend(directory), now=1)
     assert found.shares == {kind: Share() for kind in KINDS}
     assert (found.owners, found.oldest, found.newest, found.expired) == (0, None, None, 0)
-    assert {*found.files} == {"ballast", "cache.db", "lock"}
+    assert {*found.files} == {"cache.db", "lock"}
 
 
 async def test_every_row_is_counted_as_what_it_is(directory: Path) -> None:

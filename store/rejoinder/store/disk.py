@@ -249,7 +249,6 @@ class DiskBackend:
         return None
 
     def _write_all(self) -> None:
-        self._ballast.take()
         closing = False
         while not closing:
             group, closing = self._waiting()
