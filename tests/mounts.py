@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 _MOUNT = 'mount -t tmpfs -o size="$0" tmpfs "$1" && shift && exec "$@"'
 
 
@@ -29,5 +31,4 @@ def _is_possible() -> bool:
     )
 
 
-POSSIBLE = _is_possible()
-WHY_NOT = "this user may not mount a file system here"
+needs_mounts = pytest.mark.skipif(not _is_possible(), reason="this user may not mount a file system here")

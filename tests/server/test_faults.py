@@ -220,7 +220,7 @@ def test_a_plain_answer_that_cannot_be_stored_must_not_be_asked_for_again(
     assert create(own, store=False).status == 200
 
 
-@pytest.mark.skipif(not mounts.POSSIBLE, reason=mounts.WHY_NOT)
+@mounts.needs_mounts
 def test_a_full_disk_takes_nothing_new_and_lets_go_of_what_is_deleted(
     provider: ChatUpstream, upstream: ChatUpstream, tmp_path: Path
 ) -> None:

@@ -425,7 +425,7 @@ def test_a_full_disk_reaches_the_one_who_saves_and_passes(directory: Path) -> No
     assert int(kept.removeprefix("kept: ")) > 5
 
 
-@pytest.mark.skipif(not mounts.POSSIBLE, reason=mounts.WHY_NOT)
+@mounts.needs_mounts
 def test_what_is_on_a_full_disk_can_be_deleted(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "tests.store.deletes_on_a_full_disk", str(tmp_path / "store")]
     done = subprocess.run(mounts.with_disk(tmp_path, 90 * 2**20, program), capture_output=True, text=True, timeout=60)
