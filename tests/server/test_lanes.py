@@ -705,7 +705,7 @@ class Counted:
 async def test_a_client_that_stops_reading_stops_its_providers_and_nobody_else(
     here: Site, provider: ChatUpstream
 ) -> None:
-    counted = Counted(1500)
+    counted = Counted(2000)
     by_text({"much": counted}, provider)
     async with connect(
         f"ws://127.0.0.1:{here.port}/v1/responses", compression=None, max_size=None, max_queue=1, proxy=None
@@ -724,4 +724,4 @@ async def test_a_client_that_stops_reading_stops_its_providers_and_nobody_else(
             folded(await other.answer())
         assert folded(await talk.answer("b"))["output"][0]["content"][0]["text"] == "re: little"
         loud = await talk.answer("a")
-        assert len(loud[-1]["response"]["output"][0]["content"][0]["text"]) == 1500 * 32_000
+        assert len(loud[-1]["response"]["output"][0]["content"][0]["text"]) == 2000 * 32_000
