@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -262,7 +262,7 @@ kinds = st.sampled_from(["response.create"] * 4 + ["response.steer", "response.i
 
 
 @pytest.mark.slow
-@settings(max_examples=CASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=CASES)
 @given(said=st.lists(st.tuples(kinds, messages), min_size=1, max_size=5))
 def test_whatever_is_in_a_message_it_gets_one_answer(said: list[tuple[str, Json]]) -> None:
     """Without a socket, and so as often as is wanted."""

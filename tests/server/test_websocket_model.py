@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from structlog.testing import capture_logs
@@ -442,9 +442,7 @@ def _item(who: str, text: str) -> Json:
 
 
 TestConversations: Any = pytest.mark.slow(Conversations.TestCase)
-TestConversations.settings = settings(
-    max_examples=CASES, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
-)
+TestConversations.settings = settings(max_examples=CASES, stateful_step_count=40)
 
 
 def test_an_answer_that_is_broken_off_while_its_client_does_not_read_is_told_whole() -> None:
