@@ -548,8 +548,7 @@ def test_nonsense_after_our_close_frame_only_ends_it_sooner() -> None:
     with serving(WebSocketProtocol) as running:
         running.app = closes
         with running.open() as connection:
-            connection.sendall(frame(TEXT, b"close"))
-            assert read_frame(connection) == (CLOSE, b"\x03\xe9bye")
+            is_told_to_close(connection)
             started = time.monotonic()
             connection.sendall(frame(3, b"a"))
             assert rest(connection) == b""
@@ -677,6 +676,11 @@ async def closes(scope: Scope, receive: Receive, send: Send) -> None:
     await last_words(receive)
 
 
+def is_told_to_close(connection: socket.socket) -> None:
+    connection.sendall(frame(TEXT, b"close"))
+    assert read_frame(connection) == (CLOSE, b"\x03\xe9bye")
+
+
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_closing_handshake_ends_at_once_whoever_begins(loop: Literal["uvloop", "asyncio"]) -> None:
     with serving(WebSocketProtocol, loop=loop) as running:
@@ -717,8 +721,7 @@ def test_an_unanswered_close_frame_is_no_reason_to_stay(running: Running) -> Non
     running.app = closes
     with running.open() as connection:
         started = time.monotonic()
-        connection.sendall(frame(TEXT, b"close"))
-        assert read_frame(connection) == (CLOSE, b"\x03\xe9bye")
+        is_told_to_close(connection)
         assert rest(connection) == b""
         assert Brief.LINGER / 2 < time.monotonic() - started < PATIENCE / 2
 
@@ -730,8 +733,7 @@ def test_what_comes_before_the_answer_to_our_close_frame_is_for_nobody(running: 
 
     running.app = app
     with running.open() as connection:
-        connection.sendall(frame(TEXT, b"close"))
-        assert read_frame(connection) == (CLOSE, b"\x03\xe9bye")
+        is_told_to_close(connection)
         connection.sendall(frame(TEXT, b"late") + frame(PING, b"a"))
         connection.sendall(frame(CLOSE, b"\x03\xe9"))
         assert rest(connection) == b""
@@ -1061,8 +1063,7 @@ def test_a_connection_that_is_closing_is_closed_when_the_server_stops() -> None:
     with serving(WebSocketProtocol) as running:
         running.app = closes
         with running.open() as connection:
-            connection.sendall(frame(TEXT, b"close"))
-            assert read_frame(connection) == (CLOSE, b"\x03\xe9bye")
+            is_told_to_close(connection)
             started = time.monotonic()
             running.server.should_exit = True
             assert rest(connection) == b""
